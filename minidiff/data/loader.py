@@ -1,0 +1,191 @@
+"""Batches without end: shuffled by a seed, resumable to the batch, prepared ahead by one thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from minidiff.data.dataset import Dataset, to_model
+from minidiff.errors import BadInput
+
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+class DataLoader:
+    """An endless iterator over batches of a dataset.
+
+    Epoch e visits the samples in the order ``default_rng((seed, e)).permutation(N)`` and drops what is
+    left over at its end. The order is thus a function of the seed and the number of the batch alone:
+    neither `prefetch` nor a restart can change it, and one number is all that a checkpoint must keep.
+
+    ``next(loader)`` gives (images float32 (B,C,size,size) in [−1, 1], labels int64 (B,)).
+
+    Args:
+        dataset: the images and labels.
+        batch_size: samples in each batch, 1 … len(dataset).
+        seed: any non-negative whole number.
+        shuffle: False visits the samples in their own order, every epoch.
+        size: height and width of the batches in pixels; smaller images are padded with black.
+        prefetch: how many batches a background thread prepares ahead; 0 prepares each when it is asked for.
+
+    The thread starts with the first batch, is never more than `prefetch` batches ahead, and ends with
+    `close()`, with the ``with`` block, or when the loader is no longer referenced. An error in it is
+    raised by the `next` whose batch could not be made.
+
+    Raises:
+        BadInput: a batch larger than the dataset, or a number out of range.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, *, seed: int = 0, shuffle: bool = True,
+                 size: int = 32, prefetch: int = 2) -> None:
+        if not 1 <= batch_size <= len(dataset):
+            raise BadInput(f"DataLoader: a batch of {batch_size} from {len(dataset):,} samples; "
+                           f"batch_size must be 1 to {len(dataset):,}")
+        if seed < 0:
+            raise BadInput(f"DataLoader: seed is {seed}; it must be 0 or more")
+        if prefetch < 0:
+            raise BadInput(f"DataLoader: prefetch is {prefetch}; it must be 0 or more")
+        self._batches = _Batches(dataset, int(batch_size), int(seed), bool(shuffle), int(size))
+        self._prefetch = int(prefetch)
+        self._position = 0
+        self._thread: _Prefetcher | None = None
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Whole batches in one pass over the dataset."""
+        return self._batches.per_epoch
+
+    @property
+    def epoch(self) -> float:
+        """How many passes have been handed out: 1.5 after one and a half."""
+        return self._position / self.batches_per_epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = self._batches.make(self._position) if self._prefetch == 0 else self._prefetched()
+        self._position += 1
+        return batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The position and what must be equal for it to have a meaning. Prefetched batches do not count."""
+        return {"position": self._position, **self._batches.identity()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly after the batch that was the last before `state_dict()`.
+
+        Raises:
+            BadInput: the state belongs to other data, another seed or batch size; nothing is changed then.
+        """
+        mine = self._batches.identity()
+        missing = [key for key in ("position", *mine) if key not in state]
+        if missing:
+            raise BadInput(f"DataLoader: the state lacks {', '.join(missing)}; "
+                           "expected a loader's state_dict()")
+        differ = [f"{key} is {int(state[key])} there and {value} here"
+                  for key, value in mine.items() if int(state[key]) != value]
+        if differ:
+            raise BadInput(f"DataLoader: the state belongs to another loader: {', '.join(differ)}")
+        if int(state["position"]) < 0:
+            raise BadInput(f"DataLoader: position is {int(state['position'])}; it must be 0 or more")
+        self.close()
+        self._position = int(state["position"])
+
+    def close(self) -> None:
+        """End the thread and forget what it had prepared. A later `next` goes on where the last one ended."""
+        if self._thread is not None:
+            self._thread.stop()
+            self._thread = None
+
+    def __enter__(self) -> DataLoader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _prefetched(self) -> Batch:
+        if self._thread is None:
+            self._thread = _Prefetcher(self._batches, self._position, self._prefetch)
+            # The thread refers to the batches, never to the loader, so a forgotten loader is collected …
+            weakref.finalize(self, self._thread.stop)          # … and takes its thread along.
+        try:
+            return self._thread.take()
+        except BaseException:
+            self.close()          # a failed thread has ended; a later next() starts one at this same batch
+            raise
+
+
+class _Batches:
+    """Batch number k of an endless sequence, computed from k alone."""
+
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int, shuffle: bool, size: int) -> None:
+        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+        self.shuffle, self.size = shuffle, size
+        self.per_epoch = len(dataset) // batch_size
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def identity(self) -> dict[str, int]:
+        return {"samples": len(self.dataset), "batch_size": self.batch_size, "seed": self.seed,
+                "shuffle": int(self.shuffle)}
+
+    def make(self, k: int) -> Batch:
+        e, b = divmod(k, self.per_epoch)
+        indices = self._order_of(e)[b * self.batch_size:(b + 1) * self.batch_size]
+        return to_model(self.dataset.images[indices], self.size), self.dataset.labels[indices]
+
+    def _order_of(self, e: int) -> np.ndarray:
+        if not self.shuffle:
+            e = 0          # one order for all epochs
+        if self._order is None or self._order[0] != e:
+            N = len(self.dataset)
+            order = np.random.default_rng((self.seed, e)).permutation(N) if self.shuffle else np.arange(N)
+            self._order = e, order
+        return self._order[1]
+
+
+class _Prefetcher:
+    """One thread that makes batches k, k+1, …, at most `ahead` of them before they are taken.
+
+    `room` holds one token for each batch that may still be made. Both queues are SimpleQueues: the
+    garbage collector may call `stop` in any thread at any moment, also while that thread is inside a
+    put or a get, and only SimpleQueue allows that.
+    """
+
+    def __init__(self, batches: _Batches, k: int, ahead: int) -> None:
+        self._ready: queue.SimpleQueue[Batch | BaseException] = queue.SimpleQueue()
+        self._room: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        for _ in range(ahead):
+            self._room.put(True)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=_produce, name="minidiff-loader", daemon=True,
+                                        args=(batches, k, self._room, self._ready, self._stopped))
+        self._thread.start()
+
+    def take(self) -> Batch:
+        item = self._ready.get()
+        if isinstance(item, BaseException):
+            raise item
+        self._room.put(True)
+        return item
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._room.put(False)          # wakes a thread that waits for room
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+
+def _produce(batches: _Batches, k: int, room: queue.SimpleQueue[bool],
+             ready: queue.SimpleQueue[Batch | BaseException], stopped: threading.Event) -> None:
+    try:
+        while room.get() and not stopped.is_set():
+            ready.put(batches.make(k))
+            k += 1
+    except BaseException as error:          # noqa: BLE001 - handed to the consumer, which raises it
+        ready.put(error)

@@ -1,0 +1,184 @@
+"""MNIST and Fashion-MNIST: the four original files, found on this machine or fetched.
+
+Sources:
+    MNIST: Y. LeCun, C. Cortes, C. Burges, "THE MNIST DATABASE of handwritten digits" (CC BY-SA 3.0).
+    Fashion-MNIST: H. Xiao, K. Rasul, R. Vollgraf, arXiv:1708.07747 (MIT), a drop-in of the same form.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minidiff.data.dataset import Dataset
+from minidiff.data.download import DownloadError, Progress, cache_folder, download, sha256
+from minidiff.data.idx import open_bytes, read_idx, read_pair
+from minidiff.errors import BadInput
+
+SUFFIXES = (".gz", "", ".xz")          # as published first
+
+
+@dataclass(frozen=True)
+class Original:
+    """One published file: its name without ".gz", and two SHA-256 values.
+
+    `packed` is that of the published .gz, for downloads. `content` is that of the IDX bytes inside, for
+    files on this machine: they may be unpacked, or packed anew by whoever handed them on.
+    """
+
+    name: str
+    packed: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set of four IDX files: where it may lie, where it can be fetched, what is in it."""
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    mirrors: tuple[str, ...]
+    originals: tuple[Original, ...]          # training images, training labels, test images, test labels
+    in_root: bool = False          # whether MINIDIFF_DATA itself may hold the files
+    system: tuple[str, ...] = ()          # folders of distributions' packages
+
+    def folders(self) -> list[Path]:
+        """Where the files are looked for, in this order."""
+        given = os.environ.get("MINIDIFF_DATA")
+        roots = [Path(given).expanduser()] if given else []
+        return [*(root for root in roots if self.in_root), *(root / self.name for root in roots),
+                *map(Path, self.system), cache_folder(self.name)]
+
+    def find(self) -> Path | None:
+        """The first of `folders()` that holds all four files, each plain, as .gz or as .xz."""
+        return next((folder for folder in self.folders()
+                     if all(path_in(folder, original) for original in self.originals)), None)
+
+
+MNIST = Source(
+    "mnist", "MNIST", tuple("0123456789"),
+    ("https://ossci-datasets.s3.amazonaws.com/mnist/",
+     "https://storage.googleapis.com/cvdf-datasets/mnist/",
+     "https://raw.githubusercontent.com/fgnt/mnist/master/"),
+    (Original("train-images-idx3-ubyte",
+              "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+              "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+     Original("train-labels-idx1-ubyte",
+              "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+              "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+     Original("t10k-images-idx3-ubyte",
+              "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+              "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+     Original("t10k-labels-idx1-ubyte",
+              "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+              "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2")),
+    in_root=True)
+
+FASHION_MNIST = Source(
+    "fashion-mnist", "Fashion-MNIST",
+    ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"),
+    (Original("train-images-idx3-ubyte",
+              "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+              "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
+     Original("train-labels-idx1-ubyte",
+              "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+              "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+     Original("t10k-images-idx3-ubyte",
+              "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+              "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+     Original("t10k-labels-idx1-ubyte",
+              "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+              "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34")),
+    system=("/usr/share/datasets/fashion-mnist",))
+
+SOURCES = {source.name: source for source in (MNIST, FASHION_MNIST)}
+
+
+def path_in(folder: Path, original: Original) -> Path | None:
+    """The file in `folder`, in whichever of its forms is there, or None."""
+    return next((path for suffix in SUFFIXES if (path := folder / (original.name + suffix)).is_file()), None)
+
+
+def find_mnist() -> Path | None:
+    """The folder that holds the four original MNIST files, or None; never goes to the network.
+
+    Looks in ``MINIDIFF_DATA``, ``MINIDIFF_DATA/mnist`` and the cache, ``MINIDIFF_CACHE/mnist`` or
+    ``~/.cache/minidiff/mnist``. Each file may be plain, .gz or .xz.
+    """
+    return MNIST.find()
+
+
+def load(source: Source, split: str) -> Dataset:
+    """The images of one split ("train" or "test"), fetched first if they are not on this machine.
+
+    Raises:
+        BadInput: a file is damaged or is not what its name says; or nothing is there and no mirror answers.
+    """
+    folder = source.find() or fetch(source)
+    images, labels = source.originals[:2] if split == "train" else source.originals[2:]
+    x, y = read_pair(path_in(folder, images), path_in(folder, labels))
+    _refuse_namesake(source, folder, labels, y)
+    if len(y) and y.max() >= len(source.classes):
+        raise BadInput(f"{path_in(folder, labels)}: has a label {y.max()}; "
+                       f"{source.title} has the classes 0 to {len(source.classes) - 1}")
+    return Dataset(source.name, x, y, source.classes)
+
+
+def fetch(source: Source, *, tries: int = 3, timeout: float = 10.0, pause: float = 1.0,
+          progress: Progress | None = None) -> Path:
+    """The folder with the four files: the one they are in already, or the cache after fetching what it lacks.
+
+    Raises:
+        BadInput: no mirror has a file; the line names the files, the folders looked in and the addresses.
+    """
+    if found := source.find():
+        return found
+    folder = cache_folder(source.name)
+    for original in source.originals:
+        if path_in(folder, original):
+            continue
+        try:
+            download(source.mirrors, original.name + ".gz", original.packed, folder,
+                     tries=tries, timeout=timeout, pause=pause, progress=progress)
+        except DownloadError as error:
+            raise BadInput(_how_to_get(source, str(error))) from None
+    return folder
+
+
+def check(original: Original, path: Path) -> str | None:
+    """What is wrong with the file, or None if its content is the published one, byte for byte."""
+    try:
+        with open_bytes(path) as stream:
+            found = sha256(stream)
+        if found == original.content:
+            return None
+        read_idx(path)          # a cut or foreign file is better described by its structure
+    except BadInput as error:
+        return str(error).removeprefix(f"{path}: ")
+    return f"is an IDX file with other content: SHA-256 {found}, expected {original.content}"
+
+
+def _how_to_get(source: Source, why: str) -> str:
+    files = ", ".join(original.name + ".gz" for original in source.originals)
+    looked = ", ".join(map(str, source.folders()))
+    hint = "" if os.environ.get("MINIDIFF_DATA") else ", or set MINIDIFF_DATA to the folder that holds them"
+    return (f"{source.name}: the files are not on this machine and could not be fetched ({why}); put {files} "
+            f"from {' or '.join(source.mirrors)} into one of {looked}{hint}")
+
+
+def _refuse_namesake(source: Source, folder: Path, labels: Original, y: np.ndarray) -> None:
+    """MNIST and Fashion-MNIST use the same file names; the labels are enough to tell them apart."""
+    header = np.array([0x0801, len(y)], ">u4").tobytes()
+    content = sha256(io.BytesIO(header + y.astype(np.uint8).tobytes()))
+    for other in SOURCES.values():
+        if other is not source and content in (original.content for original in other.originals):
+            raise BadInput(f"{folder}: holds {other.title}, expected {source.title}; "
+                           f"put it into a folder named {other.name}")
