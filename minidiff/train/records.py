@@ -1,0 +1,169 @@
+"""What a run leaves behind for people: ``record.json`` (how it was made) and ``metrics.jsonl`` (how it went)."""
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..errors import BadInput
+from .checkpoint import atomic_path
+
+PACKAGES = ("minidiff", "numpy", "scipy", "matplotlib", "pillow", "tqdm", "threadpoolctl", "numba", "cupy")
+
+
+def now() -> str:
+    """The time in UTC, to the second, as ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of those packages that are installed and can change a result."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """Git commit of the running source, with ``+changes`` where files differ from it; None outside a checkout."""
+    folder = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(("git", "-C", str(folder), *arguments), capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # An installed copy may lie inside some other repository: only one that tracks this very file counts.
+    if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    head = git("rev-parse", "HEAD")
+    if head is None:
+        return None
+    return head + ("+changes" if git("status", "--porcelain", "--untracked-files=no", "--", "..") else "")
+
+
+def machine(device: str, threads: int) -> dict[str, Any]:
+    """The hardware a figure of speed means something on."""
+    return {"device": device, "cpu": cpu_name(), "cores": os.cpu_count(), "threads": threads,
+            "system": f"{platform.system()} {platform.machine()}"}
+
+
+def command_line() -> str:
+    """How this process was started, as one would type it."""
+    import shlex
+
+    program = Path(sys.argv[0]).name
+    if program == "__main__.py":
+        program = "python -m minidiff"
+    return " ".join([program, *map(shlex.quote, sys.argv[1:])])
+
+
+def write_json(path: str | Path, values: dict[str, Any]) -> None:
+    """Write ``values`` as indented JSON, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The JSON object in a file; anything else raises BadInput."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read as JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise BadInput(f"{path}: holds no JSON object")
+    return values
+
+
+# ------------------------------------------------------------------------------------------------ metrics
+
+class Metrics:
+    """Appends one JSON object a step to a file; opening it for a resumed run drops the lines after ``step``."""
+
+    def __init__(self, path: str | Path, step: int = 0) -> None:
+        self.path = Path(path)
+        if self.path.exists():
+            kept = [row for row in read_metrics(self.path) if row["step"] <= step]
+            with atomic_path(self.path) as temporary:
+                temporary.write_text("".join(_line(row) for row in kept), encoding="utf-8")
+        self._file: TextIO = open(self.path, "a", encoding="utf-8")
+
+    def write(self, row: dict[str, Any]) -> None:
+        self._file.write(_line(row))
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row) + "\n"
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """All rows of a ``metrics.jsonl``, or of the one in a run's folder.
+
+    A last line cut short by a crash is left out; any other line that is no JSON object raises BadInput.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "metrics.jsonl"
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; give a run's folder or its metrics.jsonl")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            row = None
+        if isinstance(row, dict) and "step" in row:
+            rows.append(row)
+        elif number < len(lines):
+            raise BadInput(f"{path}: line {number} is no metrics line (a JSON object with a step)")
+    return rows
+
+
+def epoch_losses(rows: Iterable[dict[str, Any]]) -> list[float]:
+    """Mean training loss of each epoch begun, in order."""
+    losses: dict[int, list[float]] = defaultdict(list)
+    for row in rows:
+        # The step that completes epoch 1 is logged at epoch = 1.0 and belongs to the first.
+        losses[max(0, -(-row["epoch"] // 1) - 1)].append(row["loss"])
+    return [round(sum(losses[e]) / len(losses[e]), 6) for e in sorted(losses)]
+
+
+def validation_losses(rows: Iterable[dict[str, Any]]) -> list[list[float]]:
+    """``[step, loss]`` wherever the held-out loss was measured."""
+    return [[row["step"], row["validation"]] for row in rows if "validation" in row]
