@@ -126,8 +126,8 @@ def _zip_checked(path: Path) -> Path:
 
 def _meta(path: Path, archive: Any) -> dict[str, Any]:
     try:
-        meta = json.loads(archive["meta"].item()) if "meta" in archive.files else None
-    except (TypeError, json.JSONDecodeError):
+        meta = json.loads(str(archive["meta"])) if "meta" in archive.files else None
+    except json.JSONDecodeError:
         meta = None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         holds = ", ".join(archive.files[:4]) or "nothing"
@@ -235,7 +235,7 @@ def load_weights(model: Any, weights: Mapping[str, np.ndarray], path: str | Path
     try:
         model.load_state_dict(wide)
     except BadInput as error:
-        raise BadInput(f"{path}: written by another architecture: {error}") from None
+        raise BadInput(f"{path}: {error}") from None            # "written by another architecture: missing …"
 
 
 def export(source: str | Path, target: str | Path, half: bool = True) -> Path:

@@ -1,7 +1,8 @@
 """``minidiff demo``: from nothing to drawn digits in a few minutes, and pictures of every part of the way."""
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,8 @@ from .config import preset
 from .trainer import Outcome, Trainer, check_writable
 
 MARKER = ".minidiff-demo"             # says that a folder is the demo's own to write into again
-SAMPLING = {"sampler": "ddim", "steps": 50}
+SAMPLING: dict[str, Any] = {"sampler": "ddim", "steps": 50}
 SHARE = 0.85                          # of the minutes given; the rest is for drawing
-FRAMES = 25                           # moments of the reverse process that are kept for pictures
 
 
 def demo(out: str | Path, minutes: float = 3.0, *, seed: int = 0, progress: bool = True,
@@ -27,10 +27,12 @@ def demo(out: str | Path, minutes: float = 3.0, *, seed: int = 0, progress: bool
     Takes MNIST where its files are at hand and the embedded glyphs otherwise; never uses the network. ``out`` must
     be new, empty, or made by an earlier demo, whose files are then replaced.
     """
+    if not (math.isfinite(minutes) and minutes > 0):
+        raise BadInput(f"demo: minutes must be a finite number above 0, got {minutes}")
     out = Path(out)
-    _claim(out)
     name = "mnist" if data.find_mnist() else "glyphs"
     config = replace(preset("tiny"), data=name, seed=seed)
+    _claim(out)
     say(f"training a small diffusion model on {_described(name)}, about {minutes:g} minutes ...")
     trainer = Trainer(config, out / "run", minutes=minutes * SHARE, progress=progress)
     outcome = trainer.run()
@@ -55,6 +57,7 @@ def _claim(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not marker.exists():
         raise BadInput(f"{out}: holds files that no demo made; give a new or an empty folder as --out")
     check_writable(out)
+    out.mkdir(parents=True, exist_ok=True)
     marker.write_text("This folder was made by `minidiff demo`, which may write into it again.\n", encoding="utf-8")
     _clear(out / "run")
 
@@ -74,14 +77,14 @@ def draw(out: Path, seed: int = 0) -> dict[str, str]:
     loaded = checkpoint.load_model(out / "run")
     guidance = loaded.config.guidance if loaded.config else 0.0
     labels = np.repeat(np.arange(len(loaded.classes)), 10)
-    film = Film(len(labels), FRAMES)
+    film = Film(len(labels), diffusion.time_steps(loaded.schedule.T, SAMPLING["steps"]))
     images = diffusion.sample(loaded.model, loaded.schedule, labels, guidance=guidance, seed=seed, callback=film,
                               **SAMPLING)
     first = np.arange(0, len(labels), 10)                    # one sample of each class
     made = {
         "digits.png": "100 new digits, ten of each class",
         "denoising.gif": "how forty of them came out of noise",
-        "film.png": f"five of them step by step: x_t, and what the model believed then ({len(film.steps)} moments)",
+        "film.png": "five of them step by step: x_t, and the digit the model expected then",
         "forward.png": "how training images drown in noise",
         "loss.png": "the training loss",
     }
@@ -97,13 +100,28 @@ def draw(out: Path, seed: int = 0) -> dict[str, str]:
 
 
 class Film:
-    """A callback for :func:`minidiff.diffusion.sample` that keeps x_t and x̂_0 at some moments of the way.
+    """A callback for :func:`minidiff.diffusion.sample` that keeps x_s and x̂_0 at some moments of the way.
 
-    ``xt`` and ``x0_hat`` are (K,N,C,H,W) for the K moments ``steps`` (values of t, falling to 0).
+    times: the steps that the sampler takes, T … 0, as :func:`minidiff.diffusion.time_steps` gives them. Kept are at
+    most ``moments`` of them, evenly spread, the last one (s = 0, the finished image) always. Afterwards ``xt`` and
+    ``x0_hat`` are (K,N,C,H,W) and ``steps`` (K,), the values of s.
     """
 
-    def __init__(self, samples: int, moments: int = 40) -> None:
-        self.samples, self.moments = samples, moments
+    def __init__(self, samples: int, times: Sequence[int], moments: int = 40) -> None:
+        count = len(times) - 1                                   # the first is where the noise starts from
+        kept = np.unique(np.rint(np.linspace(1, count, min(count, moments))).astype(int))
+        self.samples, self._place = samples, {int(step): k for k, step in enumerate(kept)}
+        self.steps = np.array(times)[kept]
+        self.xt: np.ndarray = np.empty(0)
+        self.x0_hat: np.ndarray = np.empty(0)
+
+    def __call__(self, step: int, s: int, xs: np.ndarray, x0_hat: np.ndarray, indices: np.ndarray) -> None:
+        if not self.xt.size:
+            shape = (len(self.steps), self.samples, *xs.shape[1:])
+            self.xt, self.x0_hat = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        if step in self._place:
+            self.xt[self._place[step], indices] = xs
+            self.x0_hat[self._place[step], indices] = x0_hat
 
 
 def _forward(loaded: checkpoint.Loaded, seed: int) -> Any:

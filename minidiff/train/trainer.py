@@ -289,11 +289,14 @@ class Trainer:
             raise BadInput(f"{path}: holds weights alone; only a training checkpoint can be gone on with")
         checkpoint.load_weights(self.model, arrays["model"], path)
         self._check_same_recipe(path, Config.from_json(meta["config"]))
+        if self.minutes is not None:
+            self.total = min(self.total, max(meta["step"], meta["total_steps"]))
+        if meta["step"] > self.total:
+            raise BadInput(f"{path}: this run is at step {meta['step']} already, {self.total} steps in all are "
+                           "asked for; ask for more, or give another --out")
         self.optimizer.load_state_dict({k: v.item() if v.ndim == 0 else v for k, v in arrays["optimizer"].items()})
         if self.ema is not None:
             self.ema.load_state_dict({k: v.item() if v.ndim == 0 else v for k, v in arrays["ema"].items()})
-        if self.minutes is not None:
-            self.total = meta["total_steps"]
         _plan(self.lr_schedule, self.config, self.total)
         self.lr_schedule.load_state_dict(meta["lr_schedule"])
         self.loader.load_state_dict(meta["loader"])
@@ -401,11 +404,16 @@ def holds_run(folder: str | Path) -> bool:
 
 
 def check_writable(folder: str | Path) -> None:
-    """Make ``folder`` and try a file in it; BadInput says why it cannot be written."""
+    """Refuse a folder that cannot be written to, or made, before the work rather than after it.
+
+    Tries a file in it, or in the nearest folder above that exists; makes nothing that stays.
+    """
     folder = Path(folder)
+    nearest = folder
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    probe = nearest / f".minidiff-{os.getpid()}.part"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".minidiff-{os.getpid()}.part"
         probe.touch()
         probe.unlink()
     except OSError as error:

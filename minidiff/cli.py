@@ -1,0 +1,427 @@
+"""The command line: ``minidiff COMMAND`` or ``python -m minidiff COMMAND``.
+
+Exit status: 0 done; 1 failed; 2 what was given is wrong (one line on stderr says what, and what would be right);
+130 and 143 stopped by Ctrl-C and SIGTERM. With MINIDIFF_TRACEBACK=1 errors show their traceback.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .errors import BadInput
+
+# Everything heavy is imported inside the command that needs it: `minidiff --help` answers at once.
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    try:
+        args = build_parser().parse_args(argv)
+        return args.run(args) or 0
+    except SystemExit as leaving:                       # --help and --version leave by it
+        return leaving.code if isinstance(leaving.code, int) else 2
+    except BadInput as error:
+        return _fail(error, str(error), 2)
+    except KeyboardInterrupt:
+        print("minidiff: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:                             # `minidiff ... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(error, f"{where}{error.strerror or error}", 1)
+    except Exception as error:
+        return _fail(error, f"failed with {type(error).__name__}: {error} (MINIDIFF_TRACEBACK=1 shows where)", 1)
+
+
+def _fail(error: BaseException, line: str, status: int) -> int:
+    if os.environ.get("MINIDIFF_TRACEBACK") == "1":
+        raise error
+    print(f"minidiff: {' '.join(line.split())}", file=sys.stderr)
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that reports a wrong option in one line, as every other bad input."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{self.prog.removeprefix('minidiff ')}: {message}; see {self.prog} --help"
+                       if self.prog != "minidiff" else f"{message}; see minidiff --help")
+
+
+# ------------------------------------------------------------------------------------------------ the parser
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    from . import __version__
+
+    parser = _Parser(prog="minidiff", formatter_class=argparse.RawDescriptionHelpFormatter,
+                     description="A diffusion model you can read from the first tensor to the last sample.",
+                     epilog="to begin with:\n  minidiff demo\n  minidiff sample mnist --out digits.png\n\n"
+                            "minidiff COMMAND --help explains one command.")
+    parser.add_argument("--version", action="version", version=f"minidiff {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (_add_demo, _add_train, _add_sample, _add_summary, _add_plot, _add_data, _add_bench):
+        add(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, text: str, examples: str = "") -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + ".",
+        epilog=f"examples:\n{examples}" if examples else None, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    p = _command(commands, "demo", _demo, "train a small model for a few minutes and draw everything",
+                 "  minidiff demo\n  minidiff demo --minutes 10 --out my-demo")
+    p.add_argument("--out", default="minidiff-demo", metavar="DIR", help="folder to write into (default: %(default)s)")
+    p.add_argument("--minutes", type=float, default=3.0, metavar="M", help="about how long (default: %(default)g)")
+    p.add_argument("--seed", type=int, default=0, metavar="N")
+
+
+def _add_train(commands: Any) -> None:
+    p = _command(commands, "train", _train, "train a model by a recipe",
+                 "  minidiff train --data mnist --preset tiny --steps 500\n"
+                 "  minidiff train --data mnist --preset mnist --out runs/first\n"
+                 "  minidiff train --out runs/first --resume\n\n"
+                 "Ctrl-C saves a checkpoint and says how to go on.")
+    p.add_argument("--data", metavar="NAME", help="data set, one of `minidiff data list` (default: the preset's)")
+    p.add_argument("--preset", metavar="NAME", help="recipe: report, mnist, tiny, large (default: mnist)")
+    length = p.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=float, metavar="E", help="passes over the data")
+    length.add_argument("--steps", type=int, metavar="N", help="optimiser steps")
+    p.add_argument("--minutes", type=float, metavar="M", help="stop, annealed, after about so many minutes at most")
+    p.add_argument("--batch", type=int, metavar="N", help="images a step")
+    p.add_argument("--lr", type=float, help="learning rate (its peak)")
+    p.add_argument("--ema", type=float, metavar="DECAY", help="decay of the averaged weights, 0 for none")
+    p.add_argument("--drop", type=float, metavar="RATE", help="share of samples that lose their label")
+    p.add_argument("--clip", type=float, metavar="NORM", help="largest gradient norm, 0 for any")
+    p.add_argument("--schedule", metavar="NAME", help="noise schedule: linear, rescaled-linear, cosine")
+    p.add_argument("-T", type=int, metavar="T", help="diffusion steps")
+    p.add_argument("--limit", type=int, metavar="N", help="train on the first N images only")
+    p.add_argument("--seed", type=int, metavar="N")
+    p.add_argument("--device", metavar="cpu|cuda")
+    p.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+    p.add_argument("--sheet-every", type=int, metavar="N", help="steps between sample sheets, 0 for none")
+    p.add_argument("--checkpoint-every", type=int, metavar="N", help="steps between checkpoints, 0 for none")
+    p.add_argument("--out", metavar="DIR", help="folder of the run (default: runs/DATA-PRESET)")
+    p.add_argument("--resume", action="store_true", help="go on with the run in --out, by its own recipe")
+
+
+def _add_sample(commands: Any) -> None:
+    p = _command(commands, "sample", _sample, "draw new images with a trained model",
+                 "  minidiff sample mnist --out digits.png\n"
+                 "  minidiff sample runs/first --classes 1,7,0-2 --per-class 8 --sampler ddim --steps 20 --out few.png\n"
+                 "  minidiff sample mnist --classes 3 --out three.gif           the digit appearing out of noise\n"
+                 "  minidiff sample mnist --per-class 100 --out samples.npz     images (N,C,H,W) in [-1,1], labels (N,)")
+    p.add_argument("model", metavar="CHECKPOINT|NAME", help="a checkpoint, a run's folder, or a bundled model's name")
+    p.add_argument("--classes", metavar="LIST", help='such as 0-9, 3 or "1,7,0-2"; none for no class (default: all)')
+    p.add_argument("--per-class", type=int, default=10, metavar="N", help="images of each class (default: %(default)s)")
+    p.add_argument("--sampler", default="ddpm", metavar="S", help="ddpm or ddim (default: %(default)s)")
+    p.add_argument("--steps", type=int, metavar="K", help="reverse steps (default: all T)")
+    p.add_argument("--guidance", type=float, metavar="W", help="guidance scale, 0 for none (default: the recipe's)")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    p.add_argument("--batch", type=int, default=64, metavar="N", help="images at a time; no effect on what they are")
+    p.add_argument("--device", default="cpu", metavar="cpu|cuda")
+    p.add_argument("--out", required=True, metavar="FILE", help=".png a picture, .gif or .webp an animation, .npz arrays")
+
+
+def _add_summary(commands: Any) -> None:
+    p = _command(commands, "summary", _summary, "print a network's parts and parameters",
+                 "  minidiff summary                    the report's network\n"
+                 "  minidiff summary --preset tiny\n  minidiff summary runs/first")
+    p.add_argument("model", nargs="?", metavar="CHECKPOINT|NAME", help="of this model")
+    p.add_argument("--preset", metavar="NAME", help="of this recipe (default: report)")
+
+
+def _add_plot(commands: Any) -> None:
+    p = _command(commands, "plot", _plot, "draw the loss curves of one or several runs",
+                 "  minidiff plot runs/first --out loss.png\n  minidiff plot runs/first runs/second --out both.png")
+    p.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder or its metrics.jsonl")
+    p.add_argument("--validation", action="store_true", help="compare the held-out losses of several runs")
+    p.add_argument("--out", default="loss.png", metavar="FILE", help=".png .pdf .svg (default: %(default)s)")
+
+
+def _add_data(commands: Any) -> None:
+    p = _command(commands, "data", None, "fetch, check and list data sets",
+                 "  minidiff data list\n  minidiff data fetch mnist\n  minidiff data verify mnist")
+    actions = p.add_subparsers(title="actions", metavar="fetch|verify|list", required=True)
+    fetch = _command(actions, "fetch", _data_fetch, "download the files of a data set and check them")
+    fetch.add_argument("name", metavar="NAME")
+    verify = _command(actions, "verify", _data_verify, "check the files that are here")
+    verify.add_argument("name", nargs="?", metavar="NAME", help="default: every data set that is here")
+    _command(actions, "list", _data_list, "list the data sets and where they lie")
+
+
+def _add_bench(commands: Any) -> None:
+    p = _command(commands, "bench", _bench, "measure a training step and a forward pass on this machine",
+                 "  minidiff bench\n  minidiff bench --against torch --json bench.json")
+    p.add_argument("--against", choices=("torch",), help="measure this beside minidiff, interleaved")
+    p.add_argument("--batch", type=int, default=64, metavar="N", help="images a step (default: %(default)s)")
+    p.add_argument("--threads", type=int, metavar="N", help="CPU threads of both (default: all cores)")
+    p.add_argument("--rounds", type=int, default=10, metavar="N", help="measured rounds (default: %(default)s)")
+    p.add_argument("--json", metavar="FILE", help="write the figures here too")
+
+
+# ------------------------------------------------------------------------------------------------ demo, train
+
+def _demo(args: argparse.Namespace) -> int:
+    from .train.demo import demo
+
+    outcome = demo(args.out, args.minutes, seed=args.seed)
+    if outcome.finished:
+        return 0
+    print(f"stopped at step {outcome.step}; the same command begins anew, or keep this training and finish it by\n"
+          f"  minidiff train --out {Path(args.out) / 'run'} --resume", file=sys.stderr)
+    return 128 + int(outcome.signal or 0)
+
+
+OVERRIDES = ("data", "epochs", "steps", "batch", "lr", "ema", "drop", "clip", "limit", "seed", "device", "threads",
+             "sheet_every", "checkpoint_every")
+
+
+def _train(args: argparse.Namespace) -> int:
+    from .train import Trainer
+    from .train.config import preset
+
+    config = _stored_config(args) if args.resume else None
+    if config is None or (args.preset and args.preset != config.preset):
+        config = preset(args.preset or "mnist")
+    config = config.replace(**_overrides(args, config.schedule))
+    out = Path(args.out or _default_out(config.data, config.preset))
+    trainer = Trainer(config, out, args.resume, minutes=args.minutes)
+    print(f"{config}\n{'parameters':<16}  {trainer.model.num_parameters():,}\n{'out':<16}  {out}")
+    if trainer.step >= trainer.total:
+        print(f"this run is finished: step {trainer.step} of {trainer.total}; --steps or --epochs asks for more")
+    elif args.resume:
+        print(f"going on after step {trainer.step}")
+    return _report(trainer.run(), out)
+
+
+def _default_out(data: str, preset: str) -> str:
+    return str(Path("runs") / f"{data}-{preset}")
+
+
+def _stored_config(args: argparse.Namespace) -> Any:
+    """The recipe of the run that is to be gone on with, so that its options need not be given again."""
+    from .train import checkpoint
+    from .train.config import Config, preset
+
+    base = preset(args.preset or "mnist")
+    out = Path(args.out or _default_out(args.data or base.data, base.preset))
+    path = checkpoint.latest(out)
+    if path is None:
+        raise BadInput(f"{out}: no checkpoint to resume from; start a run there without --resume")
+    args.out = out
+    meta = checkpoint.load(path)[1]
+    return Config.from_json(meta["config"]) if meta.get("config") else None
+
+
+def _overrides(args: argparse.Namespace, schedule: dict[str, Any]) -> dict[str, Any]:
+    """What the options change in the recipe."""
+    given = {name: getattr(args, name) for name in OVERRIDES if getattr(args, name) is not None}
+    changes: dict[str, Any] = {}
+    if args.schedule is not None:
+        changes["name"] = args.schedule
+    if args.T is not None:
+        changes["T"] = args.T
+    if changes:
+        # The other fields belong to the schedule of this name alone (beta_start of the linear one, say).
+        same = changes.get("name", schedule["name"]) == schedule["name"]
+        given["schedule"] = {**(schedule if same else {"T": schedule["T"]}), **changes}
+    return given
+
+
+def _report(outcome: Any, out: Path) -> int:
+    from .train.progress import clock
+
+    if outcome.finished:
+        print(f"{outcome.step} steps in {clock(outcome.seconds)}, loss {outcome.loss:.4f}; wrote {outcome.path}\n"
+              f"next: minidiff sample {out} --out {out / 'samples.png'}    minidiff plot {out} --out {out / 'loss.png'}")
+        return 0
+    print(f"stopped at step {outcome.step} of {outcome.total}, saved {outcome.path}\n"
+          f"to go on: minidiff train --out {out} --resume", file=sys.stderr)
+    return 128 + outcome.signal
+
+
+# ------------------------------------------------------------------------------------------------ sample
+
+def _sample(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from . import backend, diffusion
+    from .train import load_model
+    from .train.demo import Film
+
+    out = _writable_file(Path(args.out), (".png", ".gif", ".webp", ".npz"))
+    for name in ("per_class", "batch"):
+        if getattr(args, name) < 1:
+            raise BadInput(f"sample: --{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
+    if args.seed < 0:
+        raise BadInput(f"sample: --seed must be at least 0, got {args.seed}")
+    if args.sampler not in diffusion.SAMPLERS:
+        raise BadInput(f"sample: unknown sampler '{args.sampler}'; there are {', '.join(diffusion.SAMPLERS)}")
+    loaded = load_model(args.model, backend.resolve_device(args.device))
+    labels = np.repeat(np.array(parse_classes(args.classes, loaded.classes), np.int64), args.per_class)
+    guidance = args.guidance if args.guidance is not None else loaded.config.guidance if loaded.config else 0.0
+    if not 0 <= guidance < float("inf"):
+        raise BadInput(f"sample: --guidance must be a finite number of at least 0, got {guidance:g}")
+    T = loaded.schedule.T
+    if args.steps is not None and not 1 <= args.steps <= T:
+        raise BadInput(f"sample: --steps must be 1 to {T} (the T of this model), got {args.steps}")
+    times = diffusion.time_steps(T, args.steps)
+    film = Film(len(labels), times) if out.suffix.lower() in (".gif", ".webp") else None
+    images = diffusion.sample(loaded.model, loaded.schedule, labels, sampler=args.sampler, steps=args.steps,
+                              guidance=guidance, seed=args.seed, batch_size=args.batch, callback=film,
+                              progress=sys.stderr.isatty())
+    _write_samples(out, images, labels, loaded, args, film)
+    print(f"wrote {out}: {len(images)} images ({args.sampler}, {args.steps or T} steps, guidance {guidance:g}, "
+          f"seed {args.seed})")
+    return 0
+
+
+def parse_classes(text: str | None, classes: Sequence[str]) -> list[int]:
+    """``"1,7,0-2"`` -> [1, 7, 0, 2]: labels in the order given, each once; None means all, ``none`` no class (-1).
+
+    A class may also be given by its name.
+    """
+    if text is None:
+        return list(range(len(classes)))
+    labels: list[int] = []
+    for part in (piece.strip() for piece in text.split(",")):
+        first, dash, last = part.partition("-")
+        if part == "none":
+            labels.append(-1)
+        elif part in classes:
+            labels.append(list(classes).index(part))
+        elif not (first.isdecimal() and (last.isdecimal() or not dash)):
+            raise BadInput(f"sample: cannot read class '{part}' in --classes {text}; write 0-9, 3 or 1,7,0-2")
+        else:
+            low, high = int(first), int(last or first)
+            if low > high:
+                raise BadInput(f"sample: class range '{part}' runs backwards; write {high}-{low}")
+            if high >= len(classes):
+                wrong = max(low, len(classes))
+                raise BadInput(f"sample: class {wrong} is not in this model; it knows 0-{len(classes) - 1}")
+            labels.extend(range(low, high + 1))
+    return list(dict.fromkeys(labels))
+
+
+def _writable_file(path: Path, endings: Sequence[str]) -> Path:
+    """Refuse an ending we cannot write and a folder that we may not, before the long work rather than after it."""
+    from .train.trainer import check_writable
+
+    if path.suffix.lower() not in endings:
+        raise BadInput(f"--out {path}: unknown ending '{path.suffix}'; it must be {', '.join(endings)}")
+    if path.is_dir():
+        raise BadInput(f"--out {path}: is a folder; give a file")
+    check_writable(path.parent)
+    return path
+
+
+def _write_samples(out: Path, images: Any, labels: Any, loaded: Any, args: argparse.Namespace, film: Any) -> None:
+    import numpy as np
+
+    from . import viz
+    from .train.checkpoint import atomic_path
+
+    if out.suffix.lower() == ".npz":
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(out) as temporary:
+            np.savez(temporary, images=np.asarray(images, np.float32), labels=labels)
+    elif film is not None:
+        viz.animation(film.xt, out, columns=args.per_class)
+    else:
+        viz.save(viz.class_grid(images, labels, loaded.classes), out)
+
+
+# ------------------------------------------------------------------------------------------------ the others
+
+def _summary(args: argparse.Namespace) -> int:
+    from . import models
+    from .train import load_model
+    from .train.config import preset
+
+    if args.model and args.preset:
+        raise BadInput("summary: give a model or --preset, not both")
+    if args.model:
+        print(load_model(args.model).model.summary())
+    else:
+        print(models.UNet(**preset(args.preset or "report").model).summary())
+    return 0
+
+
+def _plot(args: argparse.Namespace) -> int:
+    from . import viz
+    from .train.demo import loss_picture
+    from .train.records import read_metrics, validation_losses
+
+    out = _writable_file(Path(args.out), (".png", ".pdf", ".svg"))
+    if len(args.runs) == 1:
+        viz.save(loss_picture(Path(args.runs[0])), out)
+    else:
+        curves = {}
+        for name, run in zip(_short_names(args.runs), args.runs, strict=True):
+            rows = read_metrics(run)
+            pairs = validation_losses(rows) if args.validation else [(row["step"], row["loss"]) for row in rows]
+            if not pairs:
+                raise BadInput(f"{run}: no {'held-out ' if args.validation else ''}loss has been recorded yet")
+            curves[name] = tuple(zip(*pairs, strict=True))
+        kind = "held-out loss" if args.validation else "training loss"
+        viz.save(viz.compare_curves(curves, ylabel=f"{kind} (mean squared error)", log=True), out)
+    print(f"wrote {out}")
+    return 0
+
+
+def _short_names(runs: Sequence[str]) -> list[str]:
+    """The runs' folder names, or their whole paths where two would be the same."""
+    folders = [path.parent if (path := Path(run)).name == "metrics.jsonl" else path for run in runs]
+    names = [folder.name or str(folder) for folder in folders]
+    return names if len(set(names)) == len(names) else [str(run) for run in runs]
+
+
+def _data_fetch(args: argparse.Namespace) -> int:
+    from . import data
+
+    shown = sys.stderr.isatty()
+
+    def progress(name: str, done: int, size: int) -> None:
+        share = f"{100 * done / size:3.0f} %" if size else f"{done / 1e6:.1f} MB"
+        print(f"\r{name}  {share}", end="\n" if size and done == size else "", file=sys.stderr, flush=True)
+
+    folder = data.fetch(args.name, progress=progress if shown else None)
+    print(f"{args.name}: ready{f', in {folder}' if folder else ''}")
+    return 0
+
+
+def _data_verify(args: argparse.Namespace) -> int:
+    from . import data
+
+    names = [args.name] if args.name else [entry.name for entry in data.available() if entry.ready]
+    checks = [check for name in names for check in data.verify(name)]
+    for check in checks:
+        print(check)
+    return 0 if all(check.ok for check in checks) else 1
+
+
+def _data_list(args: argparse.Namespace) -> int:
+    from . import data
+
+    for entry in data.available():
+        print(entry)
+    return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from .bench import main_bench
+
+    return main_bench(args)
