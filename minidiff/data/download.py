@@ -82,12 +82,14 @@ def _download_once(url: str, name: str, digest: str, folder: Path, timeout: floa
                    progress: Progress | None) -> Path:
     # The process number keeps two processes that fetch the same file out of each other's way.
     part = folder / f"{name}.{os.getpid()}.part"
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        out = open(part, "wb")
     try:
-        with out:
-            _copy(url, out, timeout, lambda done, total: progress and progress(name, done, total))
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(part, "wb") as out:
+                for chunk, total in _chunks(url, timeout):
+                    out.write(chunk)
+                    if progress:
+                        progress(name, out.tell(), total)
         with open(part, "rb") as whole:
             found = sha256(whole)
         if found != digest:
@@ -95,11 +97,13 @@ def _download_once(url: str, name: str, digest: str, folder: Path, timeout: floa
         with _writing(folder):
             os.replace(part, folder / name)
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
     return folder / name
 
 
-def _copy(url: str, out: BinaryIO, timeout: float, progress: Callable[[int, int], object]) -> None:
+def _chunks(url: str, timeout: float) -> Iterator[tuple[bytes, int]]:
+    """The body of the answer piece by piece, each with the length of the whole (0 if it was not told)."""
     # Imported here: they take as long as the rest of the package, and most runs never fetch anything.
     import http.client
     import socket
@@ -112,15 +116,13 @@ def _copy(url: str, out: BinaryIO, timeout: float, progress: Callable[[int, int]
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             total = int(answer.headers.get("Content-Length") or 0)
             while chunk := answer.read(_CHUNK):
-                with _writing(Path(out.name).parent):
-                    out.write(chunk)
                 done += len(chunk)
-                progress(done, total)
+                yield chunk, total
     except urllib.error.HTTPError as error:
         busy = error.code in (408, 429) or error.code >= 500
         raise _Failed(f"answers {error.code} ({error.reason})", worth_another_try=busy) from None
     except urllib.error.URLError as error:
-        # No such host, or not a sign of life from it: without a network, to wait again would only take longer.
+        # No such host, or no sign of life from it: without a network, asking again only takes longer.
         hopeless = isinstance(error.reason, (socket.gaierror, TimeoutError))
         raise _Failed(f"cannot be reached ({error.reason})", worth_another_try=not hopeless) from None
     except (http.client.HTTPException, OSError) as error:

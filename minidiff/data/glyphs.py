@@ -130,14 +130,14 @@ def cached() -> dict[str, Path]:
 
 def check(split: str) -> str | None:
     """What is wrong with the split in the cache, or None: its first hundred are compared with fresh ones."""
-    fresh = draw(100, split)
+    fresh = draw(min(100, SIZES[split]), split)
     path = cached().get(split)
     if path is None:
         return None
     kept = _read_cache(path, SIZES[split])
     if kept is None:
         return "the file in the cache is damaged; it will be drawn anew at its next use"
-    same = np.array_equal(kept.images[:100], fresh.images)
+    same = np.array_equal(kept.images[:len(fresh)], fresh.images)
     return None if same else "differs from a fresh drawing; delete the file to have it drawn anew"
 
 
@@ -283,7 +283,7 @@ def _cache_path(split: str, seed: int) -> Path:
 
 def _read_cache(path: Path, n: int) -> Dataset | None:
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
             dataset = Dataset("glyphs", kept["images"], np.arange(n) % 10, tuple("0123456789"),
                               {key: kept[key] for key in ("slant", "weight", "face")})
     except Exception:          # noqa: BLE001 - a damaged archive fails in a dozen ways, and all mean: draw anew

@@ -50,6 +50,7 @@ class DataLoader:
             raise BadInput(f"DataLoader: seed is {seed}; it must be 0 or more")
         if prefetch < 0:
             raise BadInput(f"DataLoader: prefetch is {prefetch}; it must be 0 or more")
+        to_model(dataset.images[:1], size)          # a size that does not fit fails here, not in the thread
         self._batches = _Batches(dataset, int(batch_size), int(seed), bool(shuffle), int(size))
         self._prefetch = int(prefetch)
         self._position = 0
@@ -100,7 +101,7 @@ class DataLoader:
     def close(self) -> None:
         """End the thread and forget what it had prepared. A later `next` goes on where the last one ended."""
         if self._thread is not None:
-            self._thread.stop()
+            self._end_thread()
             self._thread = None
 
     def __enter__(self) -> DataLoader:
@@ -113,7 +114,7 @@ class DataLoader:
         if self._thread is None:
             self._thread = _Prefetcher(self._batches, self._position, self._prefetch)
             # The thread refers to the batches, never to the loader, so a forgotten loader is collected …
-            weakref.finalize(self, self._thread.stop)          # … and takes its thread along.
+            self._end_thread = weakref.finalize(self, self._thread.stop)          # … and its thread ends.
         try:
             return self._thread.take()
         except BaseException:
