@@ -243,10 +243,10 @@ def _join(path: str, name: str) -> str:
 
 
 def _array(value: Any) -> Array:
-    """The array in a Tensor; arrays as they are; numbers as an array."""
+    """The array in a Tensor; arrays as they are; numbers and PyTorch's tensors as an array."""
     if isinstance(value, Tensor):
         return value.data
-    return value if hasattr(value, "shape") and hasattr(value, "dtype") else np.asarray(value)
+    return value if isinstance(getattr(value, "dtype", None), np.dtype) else np.asarray(value)
 
 
 def _owned(value: Any) -> Array:
