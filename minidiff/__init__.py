@@ -1,0 +1,17 @@
+"""minidiff: a diffusion model you can read from the first tensor to the last sample.
+
+    import minidiff as md
+
+    x = md.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    (x * x).sum().backward()
+    x.grad                                    # tensor([2., 4., 6.])
+"""
+
+__version__ = "0.1.0"
+
+from . import backend  # isort: skip  (before anything imports NumPy)
+from . import data, diffusion, models, nn, optim, ops
+from .autograd import enable_grad, grad, is_grad_enabled, no_grad
+from .backend import get_num_threads, manual_seed, set_num_threads
+from .errors import BadInput
+from .tensor import Tensor, tensor

@@ -1,0 +1,48 @@
+"""The forward process: from a picture to any of its noisy versions in one step, and back by a guess of the noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..backend import array_module
+from ..errors import BadInput
+from ..tensor import Tensor
+from .schedules import Schedule
+
+
+def q_sample(schedule: Schedule, x0: Any, t: Any, eps: Any) -> Any:
+    """x_t = √ᾱ_t x0 + √(1 − ᾱ_t) ε            (Ho et al. 2020, eq. 4)
+
+    x0, eps (N,…) arrays or Tensors; t one step or (N,), 0 … T. What comes back is of x0's kind.
+    """
+    shape = x0.shape
+    if eps.shape != shape:
+        raise BadInput(f"q_sample: eps has shape {eps.shape}, x0 has {shape}")
+    signal, noise = (_column(a, x0) for a in _rates(schedule, t, shape, "q_sample"))
+    return signal * x0 + noise * eps
+
+
+def predict_x0(schedule: Schedule, xt: Any, t: Any, eps: Any) -> Any:
+    """x̂0 = (x_t − √(1 − ᾱ_t) ε̂) / √ᾱ_t: `q_sample` solved for the picture."""
+    signal, noise = (_column(a, xt) for a in _rates(schedule, t, xt.shape, "predict_x0"))
+    return (xt - noise * eps) / signal
+
+
+def _rates(schedule: Schedule, t: Any, shape: tuple[int, ...], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """√ᾱ_t and √(1 − ᾱ_t), shaped to multiply images."""
+    t = np.asarray(t.data if isinstance(t, Tensor) else t)
+    if t.dtype.kind not in "iu" or t.shape not in ((), shape[:1]):
+        raise BadInput(f"{name}: t must be one step or {shape[0]}, as integers; got {t.dtype} of shape {t.shape}")
+    if t.size and (t.min() < 0 or t.max() > schedule.T):
+        raise BadInput(f"{name}: steps run 0 … {schedule.T}; got {t.min()} … {t.max()}")
+    alpha_bar = schedule.alpha_bar[t].reshape(t.shape + (1,) * (len(shape) - 1) if t.ndim else ())
+    return np.sqrt(alpha_bar), np.sqrt(1.0 - alpha_bar)
+
+
+def _column(rate: np.ndarray, x: Any) -> Any:
+    """The rates in x's dtype, on x's device, of x's kind."""
+    data = x.data if isinstance(x, Tensor) else x
+    rate = array_module(data).asarray(rate.astype(data.dtype))
+    return Tensor(rate) if isinstance(x, Tensor) else rate

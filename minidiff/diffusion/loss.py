@@ -1,0 +1,34 @@
+"""What the network is trained on: guess the noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..nn import functional as F
+from ..tensor import Tensor
+from .forward import q_sample
+from .schedules import Schedule
+
+
+def loss(
+    model: Any, schedule: Schedule, x0: np.ndarray, labels: np.ndarray, rng: np.random.Generator, drop: float = 0.1
+) -> Tensor:
+    """E ‖ε − ε̂(x_t, t, label)‖², a mean over everything (Ho et al. 2020, eq. 14 and algorithm 1).
+
+    x0 (N,C,H,W) float32 in [−1,1], labels (N,) integers. Each sample draws its own step t from
+    1 … T and its own ε from `rng`, and loses its label with probability `drop`.
+    """
+    t = rng.integers(1, schedule.T + 1, len(x0))
+    eps = rng.standard_normal(x0.shape, dtype=np.float32)
+    xt = q_sample(schedule, x0, t, eps)
+    return F.mse_loss(model(xt, t, drop_labels(labels, drop, rng)), eps)
+
+
+def drop_labels(labels: np.ndarray, drop: float, rng: np.random.Generator) -> np.ndarray:
+    """Labels with each one replaced by −1, "no class", with probability `drop` (Ho & Salimans 2022).
+
+    Sample by sample: one network learns to draw with a class and without, both in every batch.
+    """
+    return np.where(rng.random(len(labels)) < drop, -1, labels)

@@ -1,0 +1,465 @@
+"""CPU kernels: NumPy on several threads, one sample at a time.
+
+Three habits make these fast, and are the same in every function:
+
+* the batch is shared over threads (`backend.parallel`), and BLAS stays on the thread that calls it;
+* a thread takes one sample through all steps before the next, so that what one step wrote is still
+  in the cache when the next one reads it;
+* every heavy step is one matrix product or one pass of a NumPy function over a small block.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ..backend import parallel
+
+Pair = tuple[int, int]
+BLOCK = 65_536  # numbers per block of an elementwise pass: short enough for the cache, long enough for the threads
+TILE = 300_000  # numbers per band of patches: 1.2 MB, about an L2 cache
+
+
+# ------------------------------------------------------------------------------------ convolution
+
+
+class Tap(NamedTuple):
+    """Kernel element (u,v): at the output positions `at`, it meets the image pixels `pixels`.
+
+    `outside` are the rows of positions where it lies above or below the image.
+    """
+
+    u: int
+    v: int
+    at: tuple[slice, slice]
+    pixels: tuple[slice, slice]
+    outside: tuple[slice, ...]
+
+
+class Tile(NamedTuple):
+    """A band of output rows, small enough for its patches to stay in the cache."""
+
+    columns: slice  # its place among the H'W' output positions
+    taps: tuple[Tap, ...]
+
+
+@functools.lru_cache(maxsize=512)
+def _taps(image: Pair, kernel: Pair, positions: Pair, stride: Pair, padding: Pair, dilation: Pair) -> tuple[Tap, ...]:
+    """All kernel elements, each with the positions at which it lies inside the image.
+
+    At position i element u meets pixel s i + d u − p, which is inside for 0 ≤ s i + d u − p < size.
+    """
+
+    def along(axis: int, u: int) -> tuple[slice, slice]:
+        s, offset = stride[axis], dilation[axis] * u - padding[axis]
+        first = max(0, -(offset // s))  # ceil(−offset / s)
+        last = min(positions[axis] - 1, (image[axis] - 1 - offset) // s)
+        count = max(0, last - first + 1)
+        begin = s * first + offset
+        return slice(first, first + count), slice(begin, begin + s * (count - 1) + 1, s) if count else slice(0, 0)
+
+    taps = []
+    for u in range(kernel[0]):
+        rows, pixel_rows = along(0, u)
+        outside = tuple(s for s in (slice(0, rows.start), slice(rows.stop, positions[0])) if s.start < s.stop)
+        for v in range(kernel[1]):
+            columns, pixel_columns = along(1, v)
+            taps.append(Tap(u, v, (rows, columns), (pixel_rows, pixel_columns), outside))
+    return tuple(taps)
+
+
+@functools.lru_cache(maxsize=512)
+def _tiles(
+    channels: int, image: Pair, kernel: Pair, positions: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> tuple[int, tuple[Tile, ...]]:
+    """Cut the output into equal bands of rows whose patches fit the L2 cache: (rows of a band, the bands).
+
+    A band that begins at row r sees the image as if the padding above were s r smaller.
+    """
+    height, width = positions
+    row = channels * kernel[0] * kernel[1] * width  # numbers in the patches of one output row
+    fitting = [rows for rows in range(1, height + 1) if height % rows == 0 and rows * row <= TILE and rows * width >= 128]
+    rows = max(fitting, default=height)
+    tiles = []
+    for r in range(0, height, rows):
+        above = (padding[0] - stride[0] * r, padding[1])
+        taps = _taps(image, kernel, (rows, width), stride, above, dilation)
+        tiles.append(Tile(slice(r * width, (r + rows) * width), taps))
+    return rows, tuple(tiles)
+
+
+def _gather(image: np.ndarray, patches: np.ndarray, taps: tuple[Tap, ...]) -> None:
+    """patches[c,u,v,i,j] = the pixel that element (u,v) meets at (i,j): "im2col".
+
+    Columns outside the image are never written: the caller starts from zeros, once.
+    """                                                          # (C,H,W) -> (C,KH,KW,H',W')
+    for u, v, at, pixels, outside in taps:
+        patches[:, u, v, *at] = image[:, *pixels]
+        for rows in outside:
+            patches[:, u, v, rows] = 0
+
+
+def _scatter(patches: np.ndarray, image: np.ndarray, taps: tuple[Tap, ...]) -> None:
+    """Add every patches[c,u,v,i,j] to the pixel it was gathered from: the transpose of `_gather`."""
+    for u, v, at, pixels, _ in taps:
+        image[:, *pixels] += patches[:, u, v, *at]
+
+
+def conv2d(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> np.ndarray:
+    """y[n] = W · patches(x[n]) + b: one gather and one matrix product a sample.
+
+    (N,C,H,W) (O,C/G,KH,KW) -> (N,O,H',W')
+    """
+    n, c, *image = x.shape
+    o, cg, *kernel = w.shape
+    size = [(h + 2 * p - d * (k - 1) - 1) // s + 1 for h, k, s, p, d in zip(image, kernel, stride, padding, dilation, strict=True)]
+    rows, tiles = _tiles(c, tuple(image), tuple(kernel), tuple(size), stride, padding, dilation)
+    weights = np.ascontiguousarray(w).reshape(groups, o // groups, -1)
+    y = np.empty((n, o, *size), x.dtype)
+
+    def work(lo: int, hi: int) -> None:
+        patches = np.zeros((c, *kernel, rows, size[1]), x.dtype)
+        columns = patches.reshape(groups, weights.shape[2], -1)
+        for i in range(lo, hi):
+            target = y[i].reshape(groups, o // groups, -1)
+            for tile in tiles:
+                _gather(x[i], patches, tile.taps)
+                _product(weights, columns, target[..., tile.columns])
+            if b is not None:
+                y[i] += b[:, None, None]
+
+    parallel(n, work)
+    return y
+
+
+def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """out = a b for each group; the plain 2-D call, which is quicker, when there is one."""
+    if len(a) == 1:
+        np.matmul(a[0], b[0], out=out[0])
+    else:
+        np.matmul(a, b, out=out)
+
+
+def conv2d_backward(
+    x: np.ndarray, w: np.ndarray, gy: np.ndarray, needs: tuple[bool, ...],
+    stride: Pair, padding: Pair, dilation: Pair, groups: int,
+) -> tuple[np.ndarray | None, np.ndarray | None]:  # fmt: skip
+    """gx, gw of `conv2d`, each None where not needed."""
+    kernel = w.shape[2:]
+    mirrored = tuple(d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True))
+    if needs[0] and stride == (1, 1) and min(mirrored) >= 0:
+        return _backward_by_mirror(x, w, gy, needs, mirrored, dilation, groups)
+    return _backward_by_scatter(x, w, gy, needs, stride, padding, dilation, groups)
+
+
+def _backward_by_mirror(
+    x: np.ndarray, w: np.ndarray, gy: np.ndarray, needs: tuple[bool, ...], padding: Pair, dilation: Pair, groups: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """At stride 1, gx is the convolution of gy with the kernel turned by 180°.
+
+    With w' the turned kernel and patches of gy gathered once, both gradients are matrix products:
+
+        gx[n] = w' · patches(gy[n]),        gw' = Σₙ x[n] · patches(gy[n])ᵀ
+
+    The second holds because gw needs each x beside each gy that the kernel connects it to, and
+    the patches of gy list just those pairs. So backward gathers once and never scatters.
+    """
+    n, c, *image = x.shape
+    o, cg, *kernel = w.shape
+    rows, tiles = _tiles(o, gy.shape[2:], tuple(kernel), tuple(image), (1, 1), padding, dilation)
+    turned = w.reshape(groups, o // groups, cg, *kernel).swapaxes(1, 2)[..., ::-1, ::-1].reshape(groups, cg, -1)
+    gx = np.empty(x.shape, x.dtype)
+
+    def work(lo: int, hi: int) -> np.ndarray:
+        patches = np.zeros((o, *kernel, rows, image[1]), x.dtype)
+        columns = patches.reshape(groups, turned.shape[2], -1)
+        gw, part = np.zeros((2, *turned.shape), x.dtype)
+        for i in range(lo, hi):
+            source, target = (a[i].reshape(groups, cg, -1) for a in (x, gx))
+            for tile in tiles:
+                _gather(gy[i], patches, tile.taps)
+                _product(turned, columns, target[..., tile.columns])
+                if needs[1]:
+                    _product(source[..., tile.columns], columns.swapaxes(1, 2), part)
+                    gw += part
+        return gw
+
+    gw = sum(parallel(n, work), start=np.zeros(turned.shape, x.dtype))
+    gw = gw.reshape(groups, cg, o // groups, *kernel).swapaxes(1, 2)[..., ::-1, ::-1].reshape(w.shape)
+    return gx, gw if needs[1] else None
+
+
+def _backward_by_scatter(
+    x: np.ndarray, w: np.ndarray, gy: np.ndarray, needs: tuple[bool, ...],
+    stride: Pair, padding: Pair, dilation: Pair, groups: int,
+) -> tuple[np.ndarray | None, np.ndarray | None]:  # fmt: skip
+    """Any stride: gw = Σₙ gy[n] · patches(x[n])ᵀ, and gx[n] = Wᵀ gy[n] scattered back over the image."""
+    n, c, *image = x.shape
+    o, cg, *kernel = w.shape
+    size = gy.shape[2:]
+    taps = _taps(tuple(image), tuple(kernel), size, stride, padding, dilation)
+    weights = np.ascontiguousarray(w).reshape(groups, o // groups, -1)
+    gx = np.zeros(x.shape, x.dtype) if needs[0] else None
+
+    def work(lo: int, hi: int) -> np.ndarray:
+        patches, spread = np.zeros((2, c, *kernel, *size), x.dtype)
+        columns, spread_columns = (a.reshape(groups, -1, size[0] * size[1]) for a in (patches, spread))
+        gw, part = np.zeros((2, *weights.shape), x.dtype)
+        for i in range(lo, hi):
+            g = gy[i].reshape(groups, o // groups, -1)
+            if needs[1]:
+                _gather(x[i], patches, taps)
+                _product(g, columns.swapaxes(1, 2), part)
+                gw += part
+            if needs[0]:
+                _product(weights.swapaxes(1, 2), g, spread_columns)
+                _scatter(spread, gx[i], taps)
+        return gw
+
+    gw = sum(parallel(n, work), start=np.zeros(weights.shape, x.dtype))
+    return gx, gw.reshape(w.shape) if needs[1] else None
+
+
+def conv_transpose2d(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None,
+    stride: Pair, padding: Pair, output_padding: Pair, dilation: Pair, groups: int,
+) -> np.ndarray:  # fmt: skip
+    """y[n] = Wᵀ x[n] scattered over the image, + b.            (N,C,H,W) (C,O/G,KH,KW) -> (N,O,H',W')"""
+    n, c, *positions = x.shape
+    _, og, *kernel = w.shape
+    axes = zip(positions, kernel, stride, padding, dilation, output_padding, strict=True)
+    image = [(h - 1) * s - 2 * p + d * (k - 1) + extra + 1 for h, k, s, p, d, extra in axes]
+    taps = _taps(tuple(image), tuple(kernel), tuple(positions), stride, padding, dilation)
+    weights = np.ascontiguousarray(w).reshape(groups, c // groups, -1).swapaxes(1, 2)
+    y = np.empty((n, og * groups, *image), x.dtype)
+
+    def work(lo: int, hi: int) -> None:
+        spread = np.empty((og * groups, *kernel, *positions), x.dtype)
+        columns = spread.reshape(groups, -1, positions[0] * positions[1])
+        for i in range(lo, hi):
+            _product(weights, x[i].reshape(groups, c // groups, -1), columns)
+            y[i] = 0 if b is None else b[:, None, None]
+            _scatter(spread, y[i], taps)
+
+    parallel(n, work)
+    return y
+
+
+def conv_transpose2d_backward(
+    x: np.ndarray, w: np.ndarray, gy: np.ndarray, needs: tuple[bool, ...],
+    stride: Pair, padding: Pair, output_padding: Pair, dilation: Pair, groups: int,
+) -> tuple[np.ndarray | None, np.ndarray | None]:  # fmt: skip
+    """gx[n] = W · patches(gy[n]),   gw = Σₙ x[n] · patches(gy[n])ᵀ: a convolution of gy, and its weights' gradient."""
+    n, c, *positions = x.shape
+    og, *kernel = w.shape[1:]
+    taps = _taps(gy.shape[2:], tuple(kernel), tuple(positions), stride, padding, dilation)
+    weights = np.ascontiguousarray(w).reshape(groups, c // groups, -1)
+    gx = np.empty(x.shape, x.dtype) if needs[0] else None
+
+    def work(lo: int, hi: int) -> np.ndarray:
+        patches = np.zeros((og * groups, *kernel, *positions), x.dtype)
+        columns = patches.reshape(groups, -1, positions[0] * positions[1])
+        gw, part = np.zeros((2, *weights.shape), x.dtype)
+        for i in range(lo, hi):
+            _gather(gy[i], patches, taps)
+            if needs[0]:
+                _product(weights, columns, gx[i].reshape(groups, c // groups, -1))
+            if needs[1]:
+                _product(x[i].reshape(groups, c // groups, -1), columns.swapaxes(1, 2), part)
+                gw += part
+        return gw
+
+    gw = sum(parallel(n, work), start=np.zeros(weights.shape, x.dtype))
+    return gx, gw.reshape(w.shape) if needs[1] else None
+
+
+# ------------------------------------------------------------------------------------------- GELU
+
+
+def erf(x: np.ndarray) -> np.ndarray:
+    """The error function to full precision."""
+    from scipy.special import erf as exact
+
+    return exact(x)
+
+
+# erfc(z) ≈ (a₁t + … + a₅t⁵) e^{−z²}, t = 1/(1 + pz), to 1.5e-7: Abramowitz & Stegun 7.1.26.
+# Here z = |u|/√2, and everything is halved because Φ(−|u|) = ½ erfc(|u|/√2).
+_P = 0.3275911 / math.sqrt(2.0)
+_A = [0.5 * a for a in (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)]
+
+
+def _tail_and_bell(u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """|u|, Φ(−|u|) and e^{−u²/2}. SciPy's exact Φ is 20 times slower, so float32 takes the polynomial."""
+    bell = u * u
+    bell *= -0.5
+    np.exp(bell, out=bell)
+    size = np.abs(u)
+    if u.dtype != np.float32:
+        from scipy.special import ndtr
+
+        return size, ndtr(-size), bell
+    t = size * _P
+    t += 1.0
+    np.reciprocal(t, out=t)
+    tail = _A[4] * t
+    for a in _A[3::-1]:
+        tail += a
+        tail *= t
+    tail *= bell
+    return size, tail, bell
+
+
+def _gelu(u: np.ndarray, approximate: str = "none") -> np.ndarray:
+    """u Φ(u) = ½ u + |u| (½ − Φ(−|u|))"""
+    if approximate == "tanh":
+        return 0.5 * u * (1.0 + _tanh_argument(u))
+    size, tail, bell = _tail_and_bell(u)
+    y = np.subtract(0.5, tail, out=tail)
+    y *= size
+    y += np.multiply(u, 0.5, out=bell)
+    return y
+
+
+def _gelu_slope(u: np.ndarray, approximate: str = "none") -> np.ndarray:
+    """d/du u Φ(u) = Φ(u) + u φ(u), with Φ(u) = ½ ± (½ − Φ(−|u|)), the sign being u's"""
+    if approximate == "tanh":
+        th = _tanh_argument(u)
+        inner = math.sqrt(2.0 / math.pi) * (1.0 + 3 * 0.044715 * u * u)
+        return 0.5 * (1.0 + th) + 0.5 * u * (1.0 - th * th) * inner
+    _, tail, bell = _tail_and_bell(u)
+    slope = _with_sign_of(u, np.subtract(0.5, tail, out=tail))
+    slope += 0.5
+    bell *= u
+    bell *= 1.0 / math.sqrt(2.0 * math.pi)
+    slope += bell
+    return slope
+
+
+def _with_sign_of(u: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """`size`, which is not negative, with the sign of u, in place. In float32 by the sign bit: np.copysign takes 4 times as long."""
+    if u.dtype != np.float32:
+        return np.copysign(size, u)
+    bits = size.view(np.int32)
+    bits |= u.view(np.int32) & np.int32(-(2**31))
+    return size
+
+
+def _tanh_argument(u: np.ndarray) -> np.ndarray:
+    return np.tanh(math.sqrt(2.0 / math.pi) * (u + 0.044715 * u * u * u))
+
+
+def gelu(x: np.ndarray, approximate: str) -> np.ndarray:
+    """x Φ(x), block by block."""
+    y = np.empty(x.shape, x.dtype)
+    source, target = x.reshape(-1), y.reshape(-1)
+
+    def work(lo: int, hi: int) -> None:
+        for i in range(lo * BLOCK, min(hi * BLOCK, x.size), BLOCK):
+            target[i : i + BLOCK] = _gelu(source[i : i + BLOCK], approximate)
+
+    parallel(-(-x.size // BLOCK), work)
+    return y
+
+
+def gelu_backward(x: np.ndarray, gy: np.ndarray, approximate: str) -> np.ndarray:
+    """gy (Φ(x) + x φ(x)), block by block."""
+    gx = np.empty(x.shape, x.dtype)
+    source, upstream, target = x.reshape(-1), gy.reshape(-1), gx.reshape(-1)
+
+    def work(lo: int, hi: int) -> None:
+        for i in range(lo * BLOCK, min(hi * BLOCK, x.size), BLOCK):
+            slope = _gelu_slope(source[i : i + BLOCK], approximate)
+            np.multiply(slope, upstream[i : i + BLOCK], out=target[i : i + BLOCK])
+
+    parallel(-(-x.size // BLOCK), work)
+    return gx
+
+
+# -------------------------------------------------------------------------------------- GroupNorm
+
+
+def _blocks(groups: int, per_group: int) -> list[slice]:
+    """The groups of one sample in runs of about BLOCK numbers."""
+    step = max(1, BLOCK // max(per_group, 1))
+    return [slice(i, min(i + step, groups)) for i in range(0, groups, step)]
+
+
+def _per_sample(p: np.ndarray, n: int, groups: int) -> np.ndarray:
+    """γ or β, shared (C,) or one for each sample (N,C), seen as (N,G,C/G)."""
+    return np.broadcast_to(p, (n, p.shape[-1])).reshape(n, groups, -1)
+
+
+def group_norm(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float, activate: bool
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """y = γ x̂ + β, through GELU if `activate`; and (μ, 1/σ) for backward, each (N,G,1)."""
+    n, c = x.shape[:2]
+    per_channel = math.prod(x.shape[2:])
+    per_group = c // groups * per_channel
+    y = np.empty(x.shape, x.dtype)
+    mu, rstd = np.empty((2, n, groups, 1), x.dtype)
+    gammas, betas = _per_sample(gamma, n, groups), _per_sample(beta, n, groups)
+
+    def work(lo: int, hi: int) -> None:
+        for i in range(lo, hi):
+            source, target = x[i].reshape(groups, per_group), y[i].reshape(groups, -1, per_channel)
+            for g in _blocks(groups, per_group):
+                mu[i, g] = source[g].mean(axis=1, keepdims=True)
+                h = source[g] - mu[i, g]
+                variance = np.einsum("gm,gm->g", h, h)[:, None] / per_group
+                rstd[i, g] = 1.0 / np.sqrt(variance + eps)
+                h = h.reshape(len(h), -1, per_channel)
+                h *= (gammas[i, g] * rstd[i, g])[..., None]
+                h += betas[i, g][..., None]
+                target[g] = _gelu(h) if activate else h
+
+    parallel(n, work)
+    return y, (mu, rstd)
+
+
+def group_norm_backward(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, cache: tuple[np.ndarray, np.ndarray], gy: np.ndarray,
+    groups: int, activate: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """gx, gγ, gβ by the formulas in `ops.norm.GroupNorm`; x̂ and GELU′ are computed again from x."""
+    mu, rstd = cache
+    n, c = x.shape[:2]
+    per_channel = math.prod(x.shape[2:])
+    per_group = c // groups * per_channel
+    gx = np.empty(x.shape, x.dtype)
+    g_gamma, g_beta = np.empty((2, n, groups, c // groups), x.dtype)
+    gammas, betas = _per_sample(gamma, n, groups), _per_sample(beta, n, groups)
+
+    def work(lo: int, hi: int) -> None:
+        for i in range(lo, hi):
+            source, target = x[i].reshape(groups, per_group), gx[i].reshape(groups, -1, per_channel)
+            upstream = gy[i].reshape(groups, -1, per_channel)
+            for g in _blocks(groups, per_group):
+                x_hat = source[g] - mu[i, g]
+                x_hat *= rstd[i, g]
+                x_hat = x_hat.reshape(len(x_hat), -1, per_channel)
+                gam = gammas[i, g]
+                if activate:
+                    u = x_hat * gam[..., None]
+                    u += betas[i, g][..., None]
+                    h = _gelu_slope(u)
+                    h *= upstream[g]
+                else:
+                    h = upstream[g].copy()
+                g_beta[i, g] = h.sum(axis=2)
+                g_gamma[i, g] = np.einsum("gcm,gcm->gc", h, x_hat)
+                mean_h = (gam * g_beta[i, g]).sum(axis=1, keepdims=True) / per_group
+                mean_hx = (gam * g_gamma[i, g]).sum(axis=1, keepdims=True) / per_group
+                h *= (gam * rstd[i, g])[..., None]
+                x_hat *= (mean_hx * rstd[i, g])[..., None]
+                x_hat += (mean_h * rstd[i, g])[..., None]
+                np.subtract(h, x_hat, out=target[g])
+
+    parallel(n, work)
+    return gx, *(s.reshape(n, c) if p.ndim == 2 else s.reshape(n, c).sum(axis=0) for s, p in ((g_gamma, gamma), (g_beta, beta)))

@@ -1,0 +1,247 @@
+"""The class-conditioned U-Net of the report, and the blocks it is made of.
+
+    x ── init ──────────────────────────────────── concat ── up ── up ── out ── ε̂        32 x 32
+            └─ down ─────────── concat ── up ──────────┘                                  16 x 16
+                 └─ down ── + ── mid ──┘                                                    8 x 8
+                            │
+            time, class ────┘        (condition="film": into every block instead)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..backend import array_module
+from ..errors import BadInput
+from ..nn import GELU, Conv2d, ConvTranspose2d, GroupNorm, Linear, Module, ModuleList, Sequential
+from ..nn import functional as F
+from ..tensor import Tensor
+
+CONDITIONS = ("before-mid", "after-mid", "film")
+NORM_GROUPS = 8
+
+
+class GELUConvBlock(Module):
+    """y = GELU(GroupNorm(Conv3x3(x)))            # (N,I,H,W) -> (N,O,H,W)
+
+    With `embed_dim`, an embedding e (N,E) steers the block (FiLM, Perez et al. 2018): each sample
+    brings a scale s and a shift b for every channel,
+
+        y = GELU((1 + s) GroupNorm(Conv3x3(x)) + b),      s, b = two halves of Linear(e)
+
+    which costs nothing at the size of an image: (1 + s)(γ x̂ + β) + b is a GroupNorm with
+    γ' = (1 + s) γ and β' = (1 + s) β + b. The Linear starts at zero, so that e starts out unheard.
+    """
+
+    def __init__(self, in_chs: int, out_chs: int, embed_dim: int = 0) -> None:
+        self.conv = Conv2d(in_chs, out_chs, 3, padding=1)
+        self.norm = GroupNorm(NORM_GROUPS, out_chs)
+        self.film = Linear(embed_dim, 2 * out_chs) if embed_dim else None
+        if self.film is not None:
+            self.film.weight.data[...] = 0
+            self.film.bias.data[...] = 0
+
+    def forward(self, x: Tensor, e: Tensor | None = None) -> Tensor:
+        gamma, beta = self.norm.weight, self.norm.bias
+        if self.film is not None:
+            s, b = _halves(self.film(e))                         # (N,O) each
+            gamma, beta = (1.0 + s) * gamma, (1.0 + s) * beta + b
+        return F.group_norm_gelu(self.conv(x), NORM_GROUPS, gamma, beta, self.norm.eps)
+
+
+def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    half = x.shape[1] // 2
+    return x[:, :half], x[:, half:]
+
+
+class RearrangePoolBlock(Module):
+    """Every 2x2 patch becomes four channels, then a GELUConvBlock.            # (N,C,H,W) -> (N,C,H/2,W/2)
+
+    Halves the image as a strided convolution does, and can lose nothing on the way.
+    """
+
+    def __init__(self, in_chs: int) -> None:
+        self.conv = GELUConvBlock(4 * in_chs, in_chs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pixel_unshuffle(x, 2))
+
+
+class DownBlock(Module):
+    """Two GELUConvBlocks, then half the size.            # (N,I,H,W) -> (N,O,H/2,W/2)"""
+
+    def __init__(self, in_chs: int, out_chs: int, embed_dim: int = 0, pool: str = "conv") -> None:
+        self.in_chs, self.out_chs = in_chs, out_chs
+        self.conv1 = GELUConvBlock(in_chs, out_chs, embed_dim)
+        self.conv2 = GELUConvBlock(out_chs, out_chs, embed_dim)
+        self.pool = Conv2d(out_chs, out_chs, 3, stride=2, padding=1) if pool == "conv" else RearrangePoolBlock(out_chs)
+
+    def forward(self, x: Tensor, e: Tensor | None = None) -> Tensor:
+        return self.pool(self.conv2(self.conv1(x, e), e))
+
+    def describe(self) -> str:
+        return f"DownBlock: in_chs={self.in_chs}, out_chs={self.out_chs}, spatial_reduction=2x"
+
+
+class UpBlock(Module):
+    """Twice the size, join the skip, then two GELUConvBlocks.    # (N,I,H,W), (N,S,2H,2W) -> (N,O,2H,2W)"""
+
+    def __init__(self, in_chs: int, skip_chs: int, out_chs: int, embed_dim: int = 0) -> None:
+        self.in_chs, self.skip_chs, self.out_chs = in_chs, skip_chs, out_chs
+        self.up = ConvTranspose2d(in_chs, out_chs, 2, stride=2)
+        self.conv1 = GELUConvBlock(out_chs + skip_chs, out_chs, embed_dim)
+        self.conv2 = GELUConvBlock(out_chs, out_chs, embed_dim)
+
+    def forward(self, x: Tensor, skip: Tensor, e: Tensor | None = None) -> Tensor:
+        x = ops.concatenate([self.up(x), skip], axis=1)
+        return self.conv2(self.conv1(x, e), e)
+
+    def describe(self) -> str:
+        channels = f"in_chs={self.in_chs}, skip_chs={self.skip_chs}, out_chs={self.out_chs}"
+        return f"UpBlock: {channels}, spatial_expansion=2x"
+
+
+class EmbedBlock(Module):
+    """A vector made into an embedding: Linear, GELU, Linear.            # (N,I) -> (N,E)"""
+
+    def __init__(self, input_dim: int, embed_dim: int, hidden_dim: int | None = None) -> None:
+        self.input_dim, self.embed_dim = input_dim, embed_dim
+        hidden_dim = embed_dim if hidden_dim is None else hidden_dim
+        self.model = Sequential(Linear(input_dim, hidden_dim), GELU(), Linear(hidden_dim, embed_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+    def describe(self) -> str:
+        return f"EmbedBlock: input_dim={self.input_dim}, emb_dim={self.embed_dim}"
+
+
+class SinusoidalPositionEmbedBlock(Module):
+    """t as sines and cosines of falling frequency (Vaswani et al. 2017, 3.5).            # (N,) -> (N,D)
+
+        e[i] = sin(t ωᵢ),   e[D/2 + i] = cos(t ωᵢ),   ωᵢ = 10000^{−i/(D/2 − 1)}
+
+    A clock with D/2 hands: the fast ones tell neighbouring steps apart, the slow ones the whole run.
+    """
+
+    def __init__(self, dim: int) -> None:
+        if dim < 4 or dim % 2:
+            raise BadInput(f"SinusoidalPositionEmbedBlock: dim must be even and at least 4, got {dim}")
+        self.dim = dim
+
+    def forward(self, t: Any) -> Tensor:
+        t = t.data if isinstance(t, Tensor) else t
+        xp = array_module(t)
+        half = self.dim // 2
+        omega = xp.exp(-math.log(10_000.0) / (half - 1) * xp.arange(half))
+        angle = t[:, None] * omega
+        return Tensor(xp.concatenate([xp.sin(angle), xp.cos(angle)], axis=1).astype(np.float32))
+
+    def describe(self) -> str:
+        return f"SinusoidalPositionEmbedBlock: dim={self.dim}"
+
+
+class UNet(Module):
+    """The noise ε̂ in x_t, given the step and the class.            # (N,C,H,W), (N,), (N,) -> (N,C,H,W)
+
+    The defaults are the report's network, 957,513 parameters (a reconstruction: the report lists no
+    layers, and this is the most natural set with exactly its count).
+
+    in_channels   1 for gray images, 3 for colour
+    image_size    height and width; must divide by 2 once per entry of `channels` after the first
+    channels      of the full-size level and of each level below it
+    num_classes   labels run 0 … num_classes − 1; −1 means "no class"
+    time_dim      how many numbers the clock of t has
+    condition     where time and class enter: added "before-mid" or "after-mid" blocks at the
+                  bottleneck, or "film": scaling and shifting inside every block
+    pool          how a DownBlock halves: "conv" (strided) or "rearrange" (RearrangePoolBlock)
+
+    Raises BadInput for sizes that cannot be.
+    """
+
+    def __init__(
+        self, in_channels: int = 1, image_size: int = 32, channels: Sequence[int] = (32, 64, 128),
+        num_classes: int = 10, time_dim: int = 8, condition: str = "before-mid", pool: str = "conv",
+    ) -> None:  # fmt: skip
+        _check(image_size, channels, num_classes, condition, pool)
+        self.config = dict(
+            in_channels=in_channels, image_size=image_size, channels=list(channels), num_classes=num_classes,
+            time_dim=time_dim, condition=condition, pool=pool,
+        )  # fmt: skip
+        self.num_classes, self.condition = num_classes, condition
+        first, bottom = channels[0], channels[-1]
+        embed = bottom if condition == "film" else 0             # what a block needs to know of the embedding
+        pairs = list(zip(channels, channels[1:], strict=False))
+
+        self.init = GELUConvBlock(in_channels, first)
+        self.downs = ModuleList([DownBlock(i, o, embed, pool) for i, o in pairs])
+        self.mid = ModuleList([GELUConvBlock(bottom, bottom, embed) for _ in range(2)])
+        # Level by level upwards; the skip of each is what its DownBlock was given.
+        self.ups = ModuleList([UpBlock(o, i, i, embed) for i, o in reversed(pairs)])
+        self.out = Conv2d(first, in_channels, 3, padding=1)
+        self.clock = SinusoidalPositionEmbedBlock(time_dim)
+        self.time_embed = EmbedBlock(time_dim, bottom, hidden_dim=time_dim)
+        self.class_embed = EmbedBlock(num_classes, bottom)
+
+    def forward(self, x: Any, t: Any, labels: Any) -> Tensor:
+        """x (N,C,H,W) noisy images; t (N,) or one step, 1 … T; labels (N,) or one, −1 for no class."""
+        x = ops.as_tensor(x)
+        t, labels = self._checked(x, t, labels)
+        e = self.time_embed(self.clock(t)) + self.class_embed(F.one_hot(labels, self.num_classes))
+        film = F.gelu(e) if self.condition == "film" else None
+
+        skips = [self.init(x)]
+        for down in self.downs:
+            skips.append(down(skips[-1], film))
+        h = skips.pop()
+        if self.condition == "before-mid":
+            h = h + e[:, :, None, None]
+        for block in self.mid:
+            h = block(h, film)
+        if self.condition == "after-mid":
+            h = h + e[:, :, None, None]
+        for up in self.ups:
+            h = up(h, skips.pop(), film)
+        return self.out(h)
+
+    def _checked(self, x: Tensor, t: Any, labels: Any) -> tuple[Any, Any]:
+        """t and labels as integer arrays (N,) on x's device."""
+        size, channels = self.config["image_size"], self.config["in_channels"]
+        if x.ndim != 4 or x.shape[1:] != (channels, size, size):
+            raise BadInput(f"UNet: x must be (N, {channels}, {size}, {size}), got {x.shape}")
+        xp = array_module(x.data)
+        checked = []
+        for name, value in (("t", t), ("labels", labels)):
+            value = xp.asarray(value.data if isinstance(value, Tensor) else value)
+            if value.dtype.kind not in "iu" or value.shape not in ((), (len(x),)):
+                raise BadInput(f"UNet: {name} must be {len(x)} integers or one, got {value.dtype} of shape {value.shape}")
+            checked.append(xp.broadcast_to(value, (len(x),)))
+        return checked[0], checked[1]
+
+    def summary(self) -> str:
+        """The network's blocks, parameters and memory, in the report's words."""
+        blocks = [*self.downs, *self.ups, self.clock, self.time_embed, self.class_embed]
+        count = self.num_parameters()
+        megabytes = 3 * 4 * count / 2**20                        # weights and Adam's two moments, float32
+        return "\n".join(
+            [f"Created {block.describe()}" for block in blocks]
+            + [f"Total trainable parameters: {count:,}", f"Approximate memory usage: {megabytes:.1f} MB"]
+        )
+
+
+def _check(image_size: int, channels: Sequence[int], num_classes: int, condition: str, pool: str) -> None:
+    if len(channels) < 2 or any(int(c) != c or c < 1 or c % NORM_GROUPS for c in channels):
+        raise BadInput(f"UNet: channels must be two or more multiples of {NORM_GROUPS}, got {tuple(channels)}")
+    scale = 2 ** (len(channels) - 1)
+    if image_size < scale or image_size % scale:
+        raise BadInput(f"UNet: image_size must be a multiple of {scale} for {len(channels)} levels, got {image_size}")
+    if num_classes < 1:
+        raise BadInput(f"UNet: num_classes must be 1 or more, got {num_classes}")
+    for name, value, known in (("condition", condition, CONDITIONS), ("pool", pool, ("conv", "rearrange"))):
+        if value not in known:
+            raise BadInput(f"UNet: {name} {value!r} is unknown; it is one of {', '.join(known)}")
