@@ -14,4 +14,27 @@ from . import data, diffusion, models, nn, optim, ops
 from .autograd import enable_grad, grad, is_grad_enabled, no_grad
 from .backend import get_num_threads, manual_seed, set_num_threads
 from .errors import BadInput
+from .gradcheck import GradcheckError, gradcheck
 from .tensor import Tensor, tensor
+
+__all__ = [
+    "BadInput",
+    "GradcheckError",
+    "Tensor",
+    "backend",
+    "data",
+    "diffusion",
+    "enable_grad",
+    "get_num_threads",
+    "grad",
+    "gradcheck",
+    "is_grad_enabled",
+    "manual_seed",
+    "models",
+    "nn",
+    "no_grad",
+    "ops",
+    "optim",
+    "set_num_threads",
+    "tensor",
+]
