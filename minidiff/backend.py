@@ -7,11 +7,10 @@ threads goes through `parallel`.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -105,7 +104,7 @@ def _cores() -> int:
 
 _threads = _cores()
 _pool: ThreadPoolExecutor | None = None
-_blas: Any = None  # threadpoolctl's controller, made at first use (0 = not to be had)
+_blas: Any = None  # threadpoolctl's limit, set at first use
 
 
 def get_num_threads() -> int:
@@ -124,16 +123,17 @@ def set_num_threads(n: int) -> None:
         _pool = None
 
 
-@contextlib.contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """BLAS must not start threads of its own inside ours: they fight for the same cores."""
+def quiet_blas() -> None:
+    """Keep BLAS to the thread that calls it, from the first operation on and for the whole process.
+
+    A BLAS with threads of its own does double harm here: they fight with ours for the same cores,
+    and between products they wait by spinning, which takes a core from everything else.
+    """
     global _blas
     if _blas is None:
-        from threadpoolctl import ThreadpoolController
+        from threadpoolctl import threadpool_limits
 
-        _blas = ThreadpoolController().select(user_api="blas")
-    with _blas.limit(limits=1):
-        yield
+        _blas = threadpool_limits(limits=1, user_api="blas")
 
 
 def parallel(n: int, work: Callable[[int, int], Any]) -> list[Any]:
@@ -143,16 +143,16 @@ def parallel(n: int, work: Callable[[int, int], Any]) -> list[Any]:
     The split depends on n and the number of threads alone, so results are repeatable bit by bit.
     """
     global _pool
+    quiet_blas()
     shards = min(_threads, n)
-    with _one_blas_thread():
-        if shards <= 1:
-            return [work(0, n)] if n else []
-        if _pool is None:
-            _pool = ThreadPoolExecutor(_threads, thread_name_prefix="minidiff")
-        edges = [n * i // shards for i in range(shards + 1)]
-        futures = [_pool.submit(work, lo, hi) for lo, hi in zip(edges[1:-1], edges[2:], strict=True)]
-        first = work(edges[0], edges[1])
-        return [first, *(future.result() for future in futures)]
+    if shards <= 1:
+        return [work(0, n)] if n else []
+    if _pool is None:
+        _pool = ThreadPoolExecutor(_threads, thread_name_prefix="minidiff")
+    edges = [n * i // shards for i in range(shards + 1)]
+    futures = [_pool.submit(work, lo, hi) for lo, hi in zip(edges[1:-1], edges[2:], strict=True)]
+    first = work(edges[0], edges[1])
+    return [first, *(future.result() for future in futures)]
 
 
 # ----------------------------------------------------------------------------------------- chance

@@ -19,7 +19,7 @@ import numpy as np
 from ..backend import parallel
 
 Pair = tuple[int, int]
-BLOCK = 65_536  # numbers per block of an elementwise pass: short enough for the cache, long enough for the threads
+BLOCK = 131_072  # numbers per block of an elementwise pass: short enough for the cache, long enough for the threads
 TILE = 300_000  # numbers per band of patches: 1.2 MB, about an L2 cache
 
 
@@ -384,43 +384,53 @@ def gelu_backward(x: np.ndarray, gy: np.ndarray, approximate: str) -> np.ndarray
 # -------------------------------------------------------------------------------------- GroupNorm
 
 
-def _blocks(groups: int, per_group: int) -> list[slice]:
-    """The groups of one sample in runs of about BLOCK numbers."""
-    step = max(1, BLOCK // max(per_group, 1))
-    return [slice(i, min(i + step, groups)) for i in range(0, groups, step)]
+# A group of one sample is a row of M numbers: x is seen as (N·G, C/G, M/(C/G)), and a block is a run of
+# rows, from however many samples.
 
 
-def _per_sample(p: np.ndarray, n: int, groups: int) -> np.ndarray:
-    """γ or β, shared (C,) or one for each sample (N,C), seen as (N,G,C/G)."""
-    return np.broadcast_to(p, (n, p.shape[-1])).reshape(n, groups, -1)
+def _rows(x: np.ndarray, groups: int) -> np.ndarray:
+    """(N,C,…) -> (N·G, C/G, …): one row per group of each sample."""
+    n, c = x.shape[:2]
+    return np.ascontiguousarray(x).reshape(n * groups, c // groups, -1)
+
+
+def _row_weights(p: np.ndarray, n: int, groups: int) -> np.ndarray:
+    """γ or β, shared (C,) or one for each sample (N,C), as (N·G, C/G, 1) beside the rows."""
+    return np.ascontiguousarray(np.broadcast_to(p, (n, p.shape[-1]))).reshape(n * groups, -1, 1)
+
+
+def _row_blocks(lo: int, hi: int, row_size: int) -> list[slice]:
+    step = max(1, BLOCK // max(row_size, 1))
+    return [slice(r, min(r + step, hi)) for r in range(lo, hi, step)]
+
+
+def _row_sum(a: np.ndarray) -> np.ndarray:
+    """Σ over a row, shaped to be taken from it.            # (R,C/G,P) -> (R,1,1)"""
+    return a.reshape(len(a), -1).sum(axis=1)[:, None, None]
 
 
 def group_norm(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float, activate: bool
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """y = γ x̂ + β, through GELU if `activate`; and (μ, 1/σ) for backward, each (N,G,1)."""
-    n, c = x.shape[:2]
-    per_channel = math.prod(x.shape[2:])
-    per_group = c // groups * per_channel
-    y = np.empty(x.shape, x.dtype)
-    mu, rstd = np.empty((2, n, groups, 1), x.dtype)
-    gammas, betas = _per_sample(gamma, n, groups), _per_sample(beta, n, groups)
+    """y = γ x̂ + β, through GELU if `activate`; and (μ, 1/σ) for backward, each (N·G,1,1)."""
+    rows = _rows(x, groups)
+    m = math.prod(rows.shape[1:])
+    gammas, betas = (_row_weights(p, len(x), groups) for p in (gamma, beta))
+    y = np.empty(rows.shape, x.dtype)
+    mu, rstd = np.empty((2, len(rows), 1, 1), x.dtype)
 
     def work(lo: int, hi: int) -> None:
-        for i in range(lo, hi):
-            source, target = x[i].reshape(groups, per_group), y[i].reshape(groups, -1, per_channel)
-            for g in _blocks(groups, per_group):
-                mu[i, g] = source[g].mean(axis=1, keepdims=True)
-                h = source[g] - mu[i, g]
-                variance = np.einsum("gm,gm->g", h, h)[:, None] / per_group
-                rstd[i, g] = 1.0 / np.sqrt(variance + eps)
-                h = h.reshape(len(h), -1, per_channel)
-                h *= (gammas[i, g] * rstd[i, g])[..., None]
-                h += betas[i, g][..., None]
-                target[g] = _gelu(h) if activate else h
+        for r in _row_blocks(lo, hi, m):
+            mu[r] = _row_sum(rows[r]) / m
+            h = rows[r] - mu[r]
+            variance = np.einsum("rcp,rcp->r", h, h)[:, None, None] / m
+            rstd[r] = 1.0 / np.sqrt(variance + eps)
+            h *= gammas[r] * rstd[r]
+            h += betas[r]
+            y[r] = _gelu(h) if activate else h
 
-    parallel(n, work)
-    return y, (mu, rstd)
+    parallel(len(rows), work)
+    return y.reshape(x.shape), (mu, rstd)
 
 
 def group_norm_backward(
@@ -429,37 +439,31 @@ def group_norm_backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """gx, gγ, gβ by the formulas in `ops.norm.GroupNorm`; x̂ and GELU′ are computed again from x."""
     mu, rstd = cache
-    n, c = x.shape[:2]
-    per_channel = math.prod(x.shape[2:])
-    per_group = c // groups * per_channel
-    gx = np.empty(x.shape, x.dtype)
-    g_gamma, g_beta = np.empty((2, n, groups, c // groups), x.dtype)
-    gammas, betas = _per_sample(gamma, n, groups), _per_sample(beta, n, groups)
+    rows, upstream = _rows(x, groups), _rows(gy, groups)
+    m = math.prod(rows.shape[1:])
+    gammas, betas = (_row_weights(p, len(x), groups) for p in (gamma, beta))
+    gx = np.empty(rows.shape, x.dtype)
+    g_gamma, g_beta = np.empty((2, *gammas.shape), x.dtype)
 
     def work(lo: int, hi: int) -> None:
-        for i in range(lo, hi):
-            source, target = x[i].reshape(groups, per_group), gx[i].reshape(groups, -1, per_channel)
-            upstream = gy[i].reshape(groups, -1, per_channel)
-            for g in _blocks(groups, per_group):
-                x_hat = source[g] - mu[i, g]
-                x_hat *= rstd[i, g]
-                x_hat = x_hat.reshape(len(x_hat), -1, per_channel)
-                gam = gammas[i, g]
-                if activate:
-                    u = x_hat * gam[..., None]
-                    u += betas[i, g][..., None]
-                    h = _gelu_slope(u)
-                    h *= upstream[g]
-                else:
-                    h = upstream[g].copy()
-                g_beta[i, g] = h.sum(axis=2)
-                g_gamma[i, g] = np.einsum("gcm,gcm->gc", h, x_hat)
-                mean_h = (gam * g_beta[i, g]).sum(axis=1, keepdims=True) / per_group
-                mean_hx = (gam * g_gamma[i, g]).sum(axis=1, keepdims=True) / per_group
-                h *= (gam * rstd[i, g])[..., None]
-                x_hat *= (mean_hx * rstd[i, g])[..., None]
-                x_hat += (mean_h * rstd[i, g])[..., None]
-                np.subtract(h, x_hat, out=target[g])
+        for r in _row_blocks(lo, hi, m):
+            x_hat = rows[r] - mu[r]
+            x_hat *= rstd[r]
+            if activate:
+                h = _gelu_slope(gammas[r] * x_hat + betas[r])
+                h *= upstream[r]
+            else:
+                h = upstream[r].copy()
+            g_beta[r] = h.sum(axis=2, keepdims=True)
+            g_gamma[r] = np.einsum("rcp,rcp->rc", h, x_hat)[..., None]
+            mean_h = _row_sum(gammas[r] * g_beta[r]) / m
+            mean_hx = _row_sum(gammas[r] * g_gamma[r]) / m
+            h *= gammas[r] * rstd[r]
+            x_hat *= mean_hx * rstd[r]
+            x_hat += mean_h * rstd[r]
+            np.subtract(h, x_hat, out=gx[r])
 
-    parallel(n, work)
-    return gx, *(s.reshape(n, c) if p.ndim == 2 else s.reshape(n, c).sum(axis=0) for s, p in ((g_gamma, gamma), (g_beta, beta)))
+    parallel(len(rows), work)
+    per_sample = [g.reshape(x.shape[:2]) for g in (g_gamma, g_beta)]
+    gs = [g if p.ndim == 2 else g.sum(axis=0) for g, p in zip(per_sample, (gamma, beta), strict=True)]
+    return gx.reshape(x.shape), gs[0], gs[1]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Op
-from ..backend import Array
+from ..backend import Array, quiet_blas
 from ..errors import BadInput
 from ..tensor import Tensor
 from .elementwise import as_tensor
@@ -21,6 +21,7 @@ class MatMul(Op):
 
     def forward(self, a: Array, b: Array) -> Array:
         self.save(a, b)
+        quiet_blas()
         return a @ b
 
     def backward(self, gy: Tensor) -> Any:
