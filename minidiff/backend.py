@@ -131,6 +131,7 @@ def quiet_blas() -> None:
     """
     global _blas
     if _blas is None:
+        import scipy.linalg.cython_blas  # noqa: F401  (SciPy brings a second BLAS: it must be there to be told)
         from threadpoolctl import threadpool_limits
 
         _blas = threadpool_limits(limits=1, user_api="blas")

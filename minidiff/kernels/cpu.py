@@ -12,137 +12,152 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..backend import parallel
+from .blas import multiply_add
 
 Pair = tuple[int, int]
 BLOCK = 131_072  # numbers per block of an elementwise pass: short enough for the cache, long enough for the threads
-TILE = 300_000  # numbers per band of patches: 1.2 MB, about an L2 cache
 
 
 # ------------------------------------------------------------------------------------ convolution
 
 
 class Tap(NamedTuple):
-    """Kernel element (u,v): at the output positions `at`, it meets the image pixels `pixels`.
-
-    `outside` are the rows of positions where it lies above or below the image.
-    """
+    """Kernel element (u,v): at the output positions `at`, it meets the image pixels `pixels`."""
 
     u: int
     v: int
     at: tuple[slice, slice]
     pixels: tuple[slice, slice]
-    outside: tuple[slice, ...]
 
 
-class Tile(NamedTuple):
-    """A band of output rows, small enough for its patches to stay in the cache."""
+def _meet(u: int, image: int, positions: int, stride: int, padding: int, dilation: int) -> tuple[slice, slice]:
+    """Along one axis: the positions at which kernel element u lies inside the image, and the pixels it meets.
 
-    columns: slice  # its place among the H'W' output positions
-    taps: tuple[Tap, ...]
+    At position i it meets pixel s i + d u − p, which is inside for 0 ≤ s i + d u − p < image.
+    """
+    offset = dilation * u - padding
+    first = max(0, -(offset // stride))  # ceil(−offset / s)
+    last = min(positions - 1, (image - 1 - offset) // stride)
+    count = max(0, last - first + 1)
+    begin = stride * first + offset
+    return slice(first, first + count), slice(begin, begin + stride * (count - 1) + 1, stride) if count else slice(0, 0)
 
 
 @functools.lru_cache(maxsize=512)
 def _taps(image: Pair, kernel: Pair, positions: Pair, stride: Pair, padding: Pair, dilation: Pair) -> tuple[Tap, ...]:
-    """All kernel elements, each with the positions at which it lies inside the image.
-
-    At position i element u meets pixel s i + d u − p, which is inside for 0 ≤ s i + d u − p < size.
-    """
-
-    def along(axis: int, u: int) -> tuple[slice, slice]:
-        s, offset = stride[axis], dilation[axis] * u - padding[axis]
-        first = max(0, -(offset // s))  # ceil(−offset / s)
-        last = min(positions[axis] - 1, (image[axis] - 1 - offset) // s)
-        count = max(0, last - first + 1)
-        begin = s * first + offset
-        return slice(first, first + count), slice(begin, begin + s * (count - 1) + 1, s) if count else slice(0, 0)
-
-    taps = []
-    for u in range(kernel[0]):
-        rows, pixel_rows = along(0, u)
-        outside = tuple(s for s in (slice(0, rows.start), slice(rows.stop, positions[0])) if s.start < s.stop)
-        for v in range(kernel[1]):
-            columns, pixel_columns = along(1, v)
-            taps.append(Tap(u, v, (rows, columns), (pixel_rows, pixel_columns), outside))
-    return tuple(taps)
-
-
-@functools.lru_cache(maxsize=512)
-def _tiles(
-    channels: int, image: Pair, kernel: Pair, positions: Pair, stride: Pair, padding: Pair, dilation: Pair
-) -> tuple[int, tuple[Tile, ...]]:
-    """Cut the output into equal bands of rows whose patches fit the L2 cache: (rows of a band, the bands).
-
-    A band that begins at row r sees the image as if the padding above were s r smaller.
-    """
-    height, width = positions
-    row = channels * kernel[0] * kernel[1] * width  # numbers in the patches of one output row
-    fitting = [rows for rows in range(1, height + 1) if height % rows == 0 and rows * row <= TILE and rows * width >= 128]
-    rows = max(fitting, default=height)
-    tiles = []
-    for r in range(0, height, rows):
-        above = (padding[0] - stride[0] * r, padding[1])
-        taps = _taps(image, kernel, (rows, width), stride, above, dilation)
-        tiles.append(Tile(slice(r * width, (r + rows) * width), taps))
-    return rows, tuple(tiles)
+    """All kernel elements, each with where it meets the image."""
+    axes = list(zip(image, positions, stride, padding, dilation, strict=True))
+    rows = [_meet(u, *axes[0]) for u in range(kernel[0])]
+    columns = [_meet(v, *axes[1]) for v in range(kernel[1])]
+    return tuple(
+        Tap(u, v, (row[0], column[0]), (row[1], column[1]))
+        for u, row in enumerate(rows)
+        for v, column in enumerate(columns)
+    )
 
 
 def _gather(image: np.ndarray, patches: np.ndarray, taps: tuple[Tap, ...]) -> None:
     """patches[c,u,v,i,j] = the pixel that element (u,v) meets at (i,j): "im2col".
 
-    Columns outside the image are never written: the caller starts from zeros, once.
+    Positions outside the image are never written: the caller starts from zeros, once.
     """                                                          # (C,H,W) -> (C,KH,KW,H',W')
-    for u, v, at, pixels, outside in taps:
+    for u, v, at, pixels in taps:
         patches[:, u, v, *at] = image[:, *pixels]
-        for rows in outside:
-            patches[:, u, v, rows] = 0
 
 
 def _scatter(patches: np.ndarray, image: np.ndarray, taps: tuple[Tap, ...]) -> None:
     """Add every patches[c,u,v,i,j] to the pixel it was gathered from: the transpose of `_gather`."""
-    for u, v, at, pixels, _ in taps:
+    for u, v, at, pixels in taps:
         image[:, *pixels] += patches[:, u, v, *at]
+
+
+def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, fresh: bool = True) -> None:
+    """out = a b, or out += a b, group by group."""
+    for group in zip(a, b, out, strict=True):
+        multiply_add(*group, fresh=fresh)
+
+
+class _Bands:
+    """The patches of a convolution of stride 1, without copying each pixel KH·KW times.
+
+    Only the KW sideways shifts of the image are laid out, with the rows of padding above and below:
+
+        bands[c,v,r,j] = x[c, r − p, j + d v − p]                # (C, KW, H' + d (KH − 1), W')
+
+    Kernel row u then meets rows d u … d u + H' − 1 of every shift, and because rows follow each
+    other in memory, that is one matrix, read in place: no copy is made of it.
+    """
+
+    def __init__(self, channels: int, image: Pair, kernel: Pair, padding: Pair, dilation: Pair, dtype: Any) -> None:
+        height, width = (h + 2 * p - d * (k - 1) for h, p, d, k in zip(image, padding, dilation, kernel, strict=True))
+        self.bands = np.zeros((channels, kernel[1], height + dilation[0] * (kernel[0] - 1), width), dtype)
+        self.rows = slice(padding[0], padding[0] + image[0])
+        self.columns = [_meet(v, image[1], width, 1, padding[1], dilation[1]) for v in range(kernel[1])]
+        self.starts = [dilation[0] * u * width for u in range(kernel[0])]
+        self.size = height * width
+
+    def load(self, x: np.ndarray) -> None:
+        """Lay out one image (C,H,W)."""
+        for v, (at, pixels) in enumerate(self.columns):
+            self.bands[:, v, self.rows, at] = x[:, :, pixels]
+
+    def matrices(self, groups: int) -> list[np.ndarray]:
+        """For each kernel row, its patches.            # KH of (G, C/G·KW, H'·W')"""
+        flat = self.bands.reshape(groups, self.bands.shape[0] // groups * self.bands.shape[1], -1)
+        return [flat[:, :, start : start + self.size] for start in self.starts]
+
+
+def _by_kernel_row(w: np.ndarray, groups: int) -> np.ndarray:
+    """Weights beside the matrices of `_Bands`.            # (O,C/G,KH,KW) -> (KH, G, O/G, C/G·KW)"""
+    o, cg, kh, kw = w.shape
+    return np.ascontiguousarray(w.transpose(2, 0, 1, 3)).reshape(kh, groups, o // groups, cg * kw)
 
 
 def conv2d(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> np.ndarray:
-    """y[n] = W · patches(x[n]) + b: one gather and one matrix product a sample.
+    """y[n] = W · patches(x[n]) + b: one sample at a time, as products of matrices.
 
     (N,C,H,W) (O,C/G,KH,KW) -> (N,O,H',W')
     """
     n, c, *image = x.shape
-    o, cg, *kernel = w.shape
-    size = [(h + 2 * p - d * (k - 1) - 1) // s + 1 for h, k, s, p, d in zip(image, kernel, stride, padding, dilation, strict=True)]
-    rows, tiles = _tiles(c, tuple(image), tuple(kernel), tuple(size), stride, padding, dilation)
-    weights = np.ascontiguousarray(w).reshape(groups, o // groups, -1)
+    o, _, *kernel = w.shape
+    axes = zip(image, kernel, stride, padding, dilation, strict=True)
+    size = tuple((h + 2 * p - d * (k - 1) - 1) // s + 1 for h, k, s, p, d in axes)
     y = np.empty((n, o, *size), x.dtype)
+    if stride == (1, 1):
+        weights = _by_kernel_row(w, groups)
+    else:
+        weights = np.ascontiguousarray(w).reshape(groups, o // groups, -1)
+        taps = _taps(tuple(image), tuple(kernel), size, stride, padding, dilation)
 
-    def work(lo: int, hi: int) -> None:
-        patches = np.zeros((c, *kernel, rows, size[1]), x.dtype)
-        columns = patches.reshape(groups, weights.shape[2], -1)
+    def by_bands(lo: int, hi: int) -> None:
+        bands = _Bands(c, tuple(image), tuple(kernel), padding, dilation, x.dtype)
+        matrices = bands.matrices(groups)
         for i in range(lo, hi):
+            bands.load(x[i])
             target = y[i].reshape(groups, o // groups, -1)
-            for tile in tiles:
-                _gather(x[i], patches, tile.taps)
-                _product(weights, columns, target[..., tile.columns])
+            for u, matrix in enumerate(matrices):
+                _product(weights[u], matrix, target, fresh=u == 0)
             if b is not None:
                 y[i] += b[:, None, None]
 
-    parallel(n, work)
+    def by_patches(lo: int, hi: int) -> None:
+        patches = np.zeros((c, *kernel, *size), x.dtype)
+        columns = patches.reshape(groups, weights.shape[2], -1)
+        for i in range(lo, hi):
+            _gather(x[i], patches, taps)
+            _product(weights, columns, y[i].reshape(groups, o // groups, -1))
+            if b is not None:
+                y[i] += b[:, None, None]
+
+    parallel(n, by_bands if stride == (1, 1) else by_patches)
     return y
-
-
-def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """out = a b for each group; the plain 2-D call, which is quicker, when there is one."""
-    if len(a) == 1:
-        np.matmul(a[0], b[0], out=out[0])
-    else:
-        np.matmul(a, b, out=out)
 
 
 def conv2d_backward(
@@ -150,8 +165,7 @@ def conv2d_backward(
     stride: Pair, padding: Pair, dilation: Pair, groups: int,
 ) -> tuple[np.ndarray | None, np.ndarray | None]:  # fmt: skip
     """gx, gw of `conv2d`, each None where not needed."""
-    kernel = w.shape[2:]
-    mirrored = tuple(d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True))
+    mirrored = tuple(d * (k - 1) - p for d, k, p in zip(dilation, w.shape[2:], padding, strict=True))
     if needs[0] and stride == (1, 1) and min(mirrored) >= 0:
         return _backward_by_mirror(x, w, gy, needs, mirrored, dilation, groups)
     return _backward_by_scatter(x, w, gy, needs, stride, padding, dilation, groups)
@@ -162,36 +176,37 @@ def _backward_by_mirror(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """At stride 1, gx is the convolution of gy with the kernel turned by 180°.
 
-    With w' the turned kernel and patches of gy gathered once, both gradients are matrix products:
+    With w' the turned kernel and the patches of gy laid out once, both gradients are products:
 
         gx[n] = w' · patches(gy[n]),        gw' = Σₙ x[n] · patches(gy[n])ᵀ
 
     The second holds because gw needs each x beside each gy that the kernel connects it to, and
-    the patches of gy list just those pairs. So backward gathers once and never scatters.
+    the patches of gy list just those pairs. So nothing has to be scattered.
     """
     n, c, *image = x.shape
-    o, cg, *kernel = w.shape
-    rows, tiles = _tiles(o, gy.shape[2:], tuple(kernel), tuple(image), (1, 1), padding, dilation)
-    turned = w.reshape(groups, o // groups, cg, *kernel).swapaxes(1, 2)[..., ::-1, ::-1].reshape(groups, cg, -1)
+    o, cg, kh, kw = w.shape
+    turned = w.reshape(groups, o // groups, cg, kh, kw).swapaxes(1, 2)[..., ::-1, ::-1].reshape(c, o // groups, kh, kw)
+    weights = _by_kernel_row(turned, groups)                     # (KH, G, C/G, O/G·KW)
     gx = np.empty(x.shape, x.dtype)
 
     def work(lo: int, hi: int) -> np.ndarray:
-        patches = np.zeros((o, *kernel, rows, image[1]), x.dtype)
-        columns = patches.reshape(groups, turned.shape[2], -1)
-        gw, part = np.zeros((2, *turned.shape), x.dtype)
+        bands = _Bands(o, gy.shape[2:], (kh, kw), padding, dilation, x.dtype)
+        matrices = bands.matrices(groups)
+        gw = np.zeros(weights.shape, x.dtype)
         for i in range(lo, hi):
-            source, target = (a[i].reshape(groups, cg, -1) for a in (x, gx))
-            for tile in tiles:
-                _gather(gy[i], patches, tile.taps)
-                _product(turned, columns, target[..., tile.columns])
+            bands.load(gy[i])
+            source, target = x[i].reshape(groups, cg, -1), gx[i].reshape(groups, cg, -1)
+            for u, matrix in enumerate(matrices):
+                _product(weights[u], matrix, target, fresh=u == 0)
                 if needs[1]:
-                    _product(source[..., tile.columns], columns.swapaxes(1, 2), part)
-                    gw += part
+                    _product(source, matrix.swapaxes(1, 2), gw[u], fresh=False)
         return gw
 
-    gw = sum(parallel(n, work), start=np.zeros(turned.shape, x.dtype))
-    gw = gw.reshape(groups, cg, o // groups, *kernel).swapaxes(1, 2)[..., ::-1, ::-1].reshape(w.shape)
-    return gx, gw if needs[1] else None
+    shards = parallel(n, work)
+    if not needs[1]:
+        return gx, None
+    gw = sum(shards, start=np.zeros(weights.shape, x.dtype)).reshape(kh, groups, cg, o // groups, kw)
+    return gx, gw.transpose(1, 3, 2, 0, 4)[..., ::-1, ::-1].reshape(w.shape)
 
 
 def _backward_by_scatter(
@@ -200,7 +215,7 @@ def _backward_by_scatter(
 ) -> tuple[np.ndarray | None, np.ndarray | None]:  # fmt: skip
     """Any stride: gw = Σₙ gy[n] · patches(x[n])ᵀ, and gx[n] = Wᵀ gy[n] scattered back over the image."""
     n, c, *image = x.shape
-    o, cg, *kernel = w.shape
+    o, _, *kernel = w.shape
     size = gy.shape[2:]
     taps = _taps(tuple(image), tuple(kernel), size, stride, padding, dilation)
     weights = np.ascontiguousarray(w).reshape(groups, o // groups, -1)
@@ -208,14 +223,13 @@ def _backward_by_scatter(
 
     def work(lo: int, hi: int) -> np.ndarray:
         patches, spread = np.zeros((2, c, *kernel, *size), x.dtype)
-        columns, spread_columns = (a.reshape(groups, -1, size[0] * size[1]) for a in (patches, spread))
-        gw, part = np.zeros((2, *weights.shape), x.dtype)
+        columns, spread_columns = (a.reshape(groups, weights.shape[2], -1) for a in (patches, spread))
+        gw = np.zeros(weights.shape, x.dtype)
         for i in range(lo, hi):
             g = gy[i].reshape(groups, o // groups, -1)
             if needs[1]:
                 _gather(x[i], patches, taps)
-                _product(g, columns.swapaxes(1, 2), part)
-                gw += part
+                _product(g, columns.swapaxes(1, 2), gw, fresh=False)
             if needs[0]:
                 _product(weights.swapaxes(1, 2), g, spread_columns)
                 _scatter(spread, gx[i], taps)
@@ -264,14 +278,13 @@ def conv_transpose2d_backward(
     def work(lo: int, hi: int) -> np.ndarray:
         patches = np.zeros((og * groups, *kernel, *positions), x.dtype)
         columns = patches.reshape(groups, -1, positions[0] * positions[1])
-        gw, part = np.zeros((2, *weights.shape), x.dtype)
+        gw = np.zeros(weights.shape, x.dtype)
         for i in range(lo, hi):
             _gather(gy[i], patches, taps)
             if needs[0]:
                 _product(weights, columns, gx[i].reshape(groups, c // groups, -1))
             if needs[1]:
-                _product(x[i].reshape(groups, c // groups, -1), columns.swapaxes(1, 2), part)
-                gw += part
+                _product(x[i].reshape(groups, c // groups, -1), columns.swapaxes(1, 2), gw, fresh=False)
         return gw
 
     gw = sum(parallel(n, work), start=np.zeros(weights.shape, x.dtype))

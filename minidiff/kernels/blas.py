@@ -1,0 +1,69 @@
+"""out += a b in one call.
+
+NumPy can only make a new product, so adding to a sum costs a temporary and another pass over it.
+BLAS's own gemm adds as it multiplies. SciPy publishes the addresses of its BLAS functions for
+compiled code (`scipy.linalg.cython_blas.__pyx_capi__`); ctypes calls them from Python, and lets go
+of Python's global lock while they run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+@functools.cache
+def _gemm(dtype: np.dtype) -> Callable[..., None] | None:
+    """BLAS's sgemm or dgemm; None where SciPy offers none that takes 32-bit sizes."""
+    from scipy.linalg import cython_blas
+
+    name = {"float32": "sgemm", "float64": "dgemm"}.get(dtype.name)
+    capsule = cython_blas.__pyx_capi__.get(name)
+    if capsule is None:
+        return None
+    get_name, get_pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
+    get_name.restype, get_name.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    signature = get_name(capsule)
+    if signature.count(b"int *") != 6:  # m, n, k and three leading dimensions
+        return None
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(get_pointer(capsule, signature))
+
+
+def multiply_add(a: np.ndarray, b: np.ndarray, out: np.ndarray, fresh: bool = False) -> None:
+    """out += a b, or out = a b if `fresh`.            # (M,K) (K,N) -> (M,N)
+
+    One axis of each matrix must be contiguous (rows may be far apart, a or b may be transposed);
+    out's rows must be.
+    """
+    gemm = _gemm(out.dtype)
+    if gemm is None or 0 in (*a.shape, *b.shape):
+        np.add(0 if fresh else out, a @ b, out=out)
+        return
+    (m, k), n = a.shape, b.shape[1]
+    real = ctypes.c_float if out.itemsize == 4 else ctypes.c_double
+    (a_order, a_stride), (b_order, b_stride), (_, out_stride) = _layout(a), _layout(b), _layout(out)
+    # BLAS counts by columns, so it sees each matrix transposed: it is asked for outᵀ = bᵀ aᵀ.
+    gemm(
+        b_order, a_order, *_by_reference(ctypes.c_int, n, m, k), *_by_reference(real, 1.0),
+        b.ctypes.data, *_by_reference(ctypes.c_int, b_stride), a.ctypes.data, *_by_reference(ctypes.c_int, a_stride),
+        *_by_reference(real, 0.0 if fresh else 1.0), out.ctypes.data, *_by_reference(ctypes.c_int, out_stride),
+    )  # fmt: skip
+
+
+def _layout(x: np.ndarray) -> tuple[bytes, int]:
+    """How BLAS is to read x: as it lies or transposed, and the distance from line to line in numbers."""
+    rows, columns = x.strides
+    if columns == x.itemsize or x.shape[1] == 1:
+        return b"N", max(rows // x.itemsize, x.shape[1])
+    if rows == x.itemsize or x.shape[0] == 1:
+        return b"T", max(columns // x.itemsize, x.shape[0])
+    raise ValueError(f"multiply_add: no axis of a matrix with strides {x.strides} is contiguous")
+
+
+def _by_reference(kind: Any, *values: float) -> list[Any]:
+    return [ctypes.byref(kind(value)) for value in values]
