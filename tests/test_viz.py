@@ -145,11 +145,15 @@ def test_strips_choose_columns_evenly_and_keep_both_ends(K, columns):
 
 def test_film_strip_puts_the_guess_under_each_sample():
     frames, guess = np.full((2, 1, 1, 8, 8), -0.8), np.full((2, 1, 1, 8, 8), 0.2)
-    page = render(viz.film_strip(frames, [5], guess, labels=[3, 8]))[..., 0]
+    fig = viz.film_strip(frames, [5], guess, labels=[3, 8])
+    page = render(fig)[..., 0]
     shade = {value: int(viz.to_uint8(flat([value]))[0, 0, 0]) for value in (-0.8, 0.2)}
     column = page[:, page.shape[1] - 30]
     order = [key for key, _ in itertools.groupby(column) if key in shade.values()]
     assert order == [shade[-0.8], shade[0.2]] * 2
+    rows = np.flatnonzero(np.diff((column != 255).astype(int))).reshape(4, 2) + 1  # top and bottom of each
+    names = {text.get_text(): text.get_position()[1] for text in fig.findobj(matplotlib.text.Text)}
+    assert [names["3"], names["8"]] == [rows[:2].mean(), rows[2:].mean()]
 
 
 # ---------------------------------------------------------------------------------------- curves
@@ -237,6 +241,9 @@ FIGURES = {
     "sample_sheet named": lambda: viz.sample_sheet(
         uniform(6, 1, 8, 8), [4, 0, 1, 1, 2, 3], class_names=NAMES, columns=3
     ),
+    "sample_sheet with long names": lambda: viz.sample_sheet(
+        uniform(12, 1, 8, 8), [0] * 12, class_names=["a name of length"], columns=6
+    ),
     "forward_strip": lambda: viz.forward_strip(NOISE, STEPS[::-1], ALPHA_BAR, "Forward"),
     "film_strip": lambda: viz.film_strip(NOISE, STEPS, NOISE, [1, 4], "Reverse", NAMES),
     "film_strip plain": lambda: viz.film_strip(NOISE, STEPS),
@@ -281,7 +288,9 @@ def test_the_readers_own_matplotlib_settings_neither_change_a_picture_nor_are_ch
         return viz.save(fig, tmp_path / name).read_bytes()
 
     usual = drawn("a.png")
-    with matplotlib.rc_context({"font.size": 31, "axes.facecolor": "red", "lines.linewidth": 9}):
+    with matplotlib.rc_context(
+        {"font.size": 31, "axes.facecolor": "red", "lines.marker": "s", "axes.ymargin": 1}
+    ):
         before = dict(matplotlib.rcParams)
         assert drawn("b.png") == usual
         assert dict(matplotlib.rcParams) == before
@@ -310,7 +319,7 @@ def test_save_writes_what_the_ending_says_and_the_same_bytes_each_time(tmp_path,
     fig = viz.sample_sheet(uniform(4, 1, 8, 8), step=3)
     for picture in (fig, viz.grid(uniform(4, 1, 8, 8))):
         first = viz.save(picture, tmp_path / "new folder" / f"a.{kind}").read_bytes()
-        assert first.startswith(magic)
+        assert first.startswith(magic) and not re.search(b"CreationDate|dc:date", first)
         assert viz.save(picture, tmp_path / f"b.{kind.upper()}").read_bytes() == first
 
 
@@ -460,6 +469,18 @@ def test_layout_lets_no_boxes_touch_and_all_edges_go_down_around_them(seed):
         assert np.allclose(np.diff(heights), -40)  # one layer at a time, always down
         for px, py in route:
             assert all(abs(px - x[i]) > widths[i] / 2 for i in range(n) if y[i] == py)
+
+
+def test_bends_join_neighbouring_layers_only():
+    edges = [(3, 0), (3, 2), (2, 1), (1, 0)]  # 3 reaches 0 past the layers of 2 and 1
+    layer = layout.layer_of_each(4, edges)
+    layers, bends = layout.with_bends(["op"] * 4, [9.0] * 4, edges, layer)
+    assert layer == [0, 1, 2, 3] and [len(chain) for chain in bends] == [2, 0, 0, 0]
+    row_of = {i: k for k, row in enumerate(layers.rows) for i in row}
+    down = sorted((i, j) for i, below in enumerate(layers.below) for j in below)
+    up = sorted((j, i) for i, above in enumerate(layers.above) for j in above)
+    assert down == up == sorted([(1, 0), (2, 1), (3, 2), (3, 4), (4, 5), (5, 0)])
+    assert all(row_of[i] == row_of[j] + 1 for i, j in down)
 
 
 def test_a_chain_is_drawn_as_a_straight_line():

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import BadInput
-from .style import DPI, INK, LABEL, MUTED, SMALL, TITLE, WIDTH, fit_title, house_look, new_figure, text_width
+from .style import house_look
+from .table import PAPER, PictureTable, tile_offsets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAPER = 255  # what lies between tiles, and where a tile is missing
-
 
 def as_array(x: object) -> np.ndarray:
     """A NumPy array of ``x``: an array, a nested list, or anything with ``.numpy()`` such as a Tensor."""
+    if hasattr(x, "__cuda_array_interface__"):
+        return x.get()
     return x.numpy() if hasattr(x, "numpy") else np.asarray(x)
 
 
@@ -46,25 +47,15 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
-def join_tiles(tiles: np.ndarray, gap: int, group: int = 1, group_gap: int | None = None) -> np.ndarray:
-    """One picture of a table of tiles, with ``gap`` white pixels between neighbours.
-
-    tiles: uint8 (R,K,H,W) or (R,K,H,W,3). After every ``group`` rows the gap is ``group_gap`` instead.
-    """
+def join_tiles(tiles: np.ndarray, gap: int) -> np.ndarray:
+    """One picture of a table of tiles uint8 (R,K,H,W[,3]), with ``gap`` white pixels between neighbours."""
     R, K, H, W = tiles.shape[:4]
-    tops, lefts = tile_offsets(R, H, gap, group, group_gap), tile_offsets(K, W, gap)
+    tops, lefts = tile_offsets(R, H, gap), tile_offsets(K, W, gap)
     sheet = np.full((tops[-1] + H, lefts[-1] + W, *tiles.shape[4:]), PAPER, np.uint8)
     for top, row in zip(tops, tiles, strict=True):
         for left, tile in zip(lefts, row, strict=True):
             sheet[top : top + H, left : left + W] = tile
     return sheet
-
-
-def tile_offsets(count: int, size: int, gap: int, group: int = 1, group_gap: int | None = None) -> np.ndarray:
-    """Where each of ``count`` tiles begins along one side: (count,) pixels."""
-    i = np.arange(count)
-    wider = (gap if group_gap is None else group_gap) - gap
-    return i * (size + gap) + i // group * wider
 
 
 def in_table(pixels: np.ndarray, columns: int) -> np.ndarray:
@@ -123,7 +114,7 @@ def class_grid(
     classes, counts = np.unique(labels, return_counts=True)
     K = min(counts.max(), columns or counts.max())
     rows = [in_table(pixels[labels == c][:K], K)[0] for c in classes]
-    return picture_table(np.stack(rows), groups=class_labels(classes, class_names), title=title)
+    return PictureTable(np.stack(rows), groups=class_labels(classes, class_names), title=title).draw()
 
 
 @house_look
@@ -148,7 +139,7 @@ def sample_sheet(
     columns = max(1, min(columns, len(pixels)))
     parts = [title, None if step is None else f"step {step:,}", None if loss is None else f"loss {loss:.4f}"]
     heading = "  ·  ".join(part for part in parts if part)
-    header, captions = [], None
+    header, captions = [], []
     if labels is not None:
         names = class_labels(as_array(labels), class_names)
         if len(names) != len(pixels):
@@ -160,89 +151,4 @@ def sample_sheet(
             header = [("", names[:columns])]
         else:
             captions = names
-    return picture_table(in_table(pixels, columns), header=header, captions=captions, title=heading)
-
-
-def picture_table(
-    tiles: np.ndarray,
-    *,
-    groups: Sequence[str] = (),
-    rows_per_group: int = 1,
-    row_labels: Sequence[str] = (),
-    header: Sequence[tuple[str, Sequence[str]]] = (),
-    captions: Sequence[str] | None = None,
-    title: str | None = None,
-) -> Figure:
-    """A labelled table of small pictures; every picture in the house that shows images is one of these.
-
-    tiles: uint8 (R,K,H,W[,3]), each pixel of which becomes a whole number of pixels of the figure.
-    groups: a name for every ``rows_per_group`` rows, far left. row_labels: R texts beside the rows.
-    header: lines above the columns, each (name of the line, K texts). captions: a text above each tile.
-    """
-    R, K, H, W = tiles.shape[:4]
-    line, pad = 1.45 * LABEL * DPI / 72, 14  # the height of a line of text; the margin
-    row_left = widest(row_labels, LABEL, pad)
-    group_left = widest(groups, LABEL + 1, pad, "bold")
-    left = pad + max(row_left + group_left, widest([name for name, _ in header], LABEL, pad))
-
-    # As large as the page is wide, but never so large that a digit is only blocks. Labels may spread columns.
-    gap = 6 if rows_per_group == 1 else 4
-    fits = int((WIDTH * DPI - left - pad - (K - 1) * gap) // (K * W))
-    scale = max(1, min(fits, 128 // W))
-    texts = [text for _, texts in header for text in texts] + list(captions or ())
-    column_gap = max(gap, int(np.ceil(widest(texts, SMALL, 10) - scale * W)))
-    row_gap = gap if captions is None else int(line)
-    group_gap = row_gap if rows_per_group == 1 else 16
-
-    tops = tile_offsets(R, H * scale, row_gap, rows_per_group, group_gap)
-    lefts = tile_offsets(K, W * scale, column_gap)
-    width = int(np.ceil(left + lefts[-1] + W * scale + pad))
-    title, title_lines, width = fit_title(title, width, pad)
-    top = pad + (title_lines * 1.35 * TITLE * DPI / 72 + 10 if title else 0)
-    top = int(np.ceil(top + len(header) * line + (line if captions else 0)))
-    height = int(top + tops[-1] + H * scale + pad)
-
-    fig = new_figure(width / DPI, height / DPI, layout=None)
-    page = np.full((height, width, 3), PAPER, np.uint8)  # in colour: a colour map would round the greys
-    left = int(np.ceil(left))
-    tiles = tiles if tiles.ndim == 5 else tiles[..., None]
-    for y, row in zip(tops + top, tiles.repeat(scale, 2).repeat(scale, 3), strict=True):
-        for x, tile in zip(lefts + left, row, strict=True):
-            page[y : y + H * scale, x : x + W * scale] = tile
-    ax = fig.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
-    ax.set_axis_off()
-    ax.imshow(page, interpolation="nearest", extent=(0, width, height, 0), aspect="auto")
-
-    def write(
-        x: float,
-        y: float,
-        text: str,
-        size: float = LABEL,
-        ha: str = "center",
-        va: str = "center",
-        **look: object,
-    ) -> None:
-        ax.text(x, y, text, size=size, ha=ha, va=va, **look)
-
-    if title:
-        write(pad, pad, title, TITLE, "left", "top", weight="bold")
-    for i, (name, texts) in enumerate(header):
-        y = top - (len(header) - i - 0.45) * line
-        write(left - pad, y, name, ha="right", color=MUTED)
-        for x, text in zip(lefts + left + W * scale / 2, texts, strict=True):
-            write(x, y, text, SMALL, color=INK if i == 0 else MUTED)
-    for i, text in enumerate(captions or ()):
-        write(left + lefts[i % K] + W * scale / 2, top + tops[i // K] - 0.45 * line, text, SMALL, color=MUTED)
-    for y, text in zip(tops + top + H * scale / 2, row_labels, strict=False):
-        write(left - pad, y, text, ha="right", color=MUTED)
-    for i, text in enumerate(groups):
-        first, last = i * rows_per_group, (i + 1) * rows_per_group - 1
-        y = top + (tops[first] + tops[last] + H * scale) / 2
-        write(left - pad - row_left, y, text, LABEL + 1, "right", weight="bold")
-    return fig
-
-
-def widest(texts: Sequence[str], size: float, margin: float, weight: str = "normal") -> float:
-    """The width in pixels that the longest of the texts needs with its margin; 0 without any."""
-    width = max((text_width(text, size, weight) for text in texts), default=0.0)
-    return width + margin if width else 0.0
+    return PictureTable(in_table(pixels, columns), header=header, captions=captions, title=heading).draw()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import BadInput
-from .images import as_array, class_labels, picture_table, to_uint8
+from .images import as_array, class_labels, to_uint8
 from .style import house_look
+from .table import PictureTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +40,7 @@ def forward_strip(
                 f"alpha_bar covers 0 to {len(alpha_bar) - 1}"
             )
         header.append((r"signal $\sqrt{\bar\alpha_t}$", [f"{a:.2f}" for a in np.sqrt(alpha_bar[steps])]))
-    return picture_table(pixel_rows(frames[:, chosen]), header=header, title=title)
+    return PictureTable(pixel_rows(frames[:, chosen]), header=header, title=title).draw()
 
 
 @house_look
@@ -68,21 +69,21 @@ def film_strip(
     header = [("step $t$", [str(t) for t in steps])]
     rows = pixel_rows(frames[:, chosen])
     if x0_hat is None:
-        return picture_table(rows, groups=groups, header=header, title=title)
+        return PictureTable(rows, groups=groups, header=header, title=title).draw()
     x0_hat = as_array(x0_hat)
     if x0_hat.shape != frames.shape:
         raise BadInput(
             f"viz.film_strip: x0_hat must have the shape of frames, {frames.shape}, not {x0_hat.shape}"
         )
     pairs = np.stack([rows, pixel_rows(x0_hat[:, chosen])], 1)  # (R,2,K,H,W)
-    return picture_table(
+    return PictureTable(
         pairs.reshape(-1, *rows.shape[1:]),
-        groups=groups or [""] * len(rows),
+        groups=groups,
         rows_per_group=2,
         row_labels=["$x_t$", r"$\hat{x}_0$"] * len(rows),
         header=header,
         title=title,
-    )
+    ).draw()
 
 
 def even_choice(
