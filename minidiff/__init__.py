@@ -10,7 +10,7 @@
 __version__ = "0.1.0"
 
 from . import backend  # isort: skip  (before anything imports NumPy)
-from . import data, diffusion, models, nn, optim, ops
+from . import data, diffusion, models, nn, ops, optim
 from .autograd import enable_grad, grad, is_grad_enabled, no_grad
 from .backend import get_num_threads, manual_seed, set_num_threads
 from .errors import BadInput

@@ -16,7 +16,7 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Union
+from typing import Any
 
 from .backend import Array, array_module
 from .errors import BadInput
@@ -162,7 +162,7 @@ class FusedOp(Op):
         return tuple(None if gx is None else Tensor(gx) for gx in gxs)
 
 
-Edge = Union[Op, Tensor, None]
+Edge = Op | Tensor | None
 OUTPUT = object()  # marks a saved output: pointing to the operation itself would be a reference cycle
 
 

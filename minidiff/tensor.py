@@ -205,7 +205,7 @@ class Tensor:
         return ops.transpose(self, _flat(axes) or None)
 
     @property
-    def T(self) -> Tensor:  # noqa: N802  (NumPy's name)
+    def T(self) -> Tensor:
         return ops.transpose(self, None)
 
     def broadcast_to(self, *shape: int | Sequence[int]) -> Tensor:

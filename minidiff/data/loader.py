@@ -188,5 +188,5 @@ def _produce(batches: _Batches, k: int, room: queue.SimpleQueue[bool],
         while room.get() and not stopped.is_set():
             ready.put(batches.make(k))
             k += 1
-    except BaseException as error:          # noqa: BLE001 - handed to the consumer, which raises it
+    except BaseException as error:
         ready.put(error)

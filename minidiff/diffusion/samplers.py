@@ -22,7 +22,7 @@ SAMPLERS = ("ddpm", "ddim")
 Callback = Callable[[int, int, np.ndarray, np.ndarray, np.ndarray], Any]
 
 
-def time_steps(T: int, steps: int | None = None) -> list[int]:  # noqa: N803
+def time_steps(T: int, steps: int | None = None) -> list[int]:
     """τ_K … τ_0: `steps` + 1 whole numbers evenly spaced from T down to 0. Raises BadInput."""
     steps = T if steps is None else steps
     if int(steps) != steps or not 1 <= steps <= T:

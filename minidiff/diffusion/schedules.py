@@ -28,7 +28,7 @@ class Schedule:
     config: dict[str, Any] = field(repr=False)
 
     @property
-    def T(self) -> int:  # noqa: N802  (the papers' name)
+    def T(self) -> int:
         """The number of steps."""
         return len(self.beta) - 1
 
@@ -48,7 +48,7 @@ class Schedule:
 
 
 def make_schedule(
-    name: str = "linear", T: int = 100, beta_start: float = 1e-4, beta_end: float = 0.02, s: float = 0.008  # noqa: N803
+    name: str = "linear", T: int = 100, beta_start: float = 1e-4, beta_end: float = 0.02, s: float = 0.008
 ) -> Schedule:
     """A noise schedule by name; `make_schedule(**schedule.config)` makes the same one again.
 
@@ -78,7 +78,7 @@ def make_schedule(
     return Schedule(name, np.concatenate([[0.0], beta]), config)
 
 
-def _cosine(T: int, s: float) -> np.ndarray:  # noqa: N803
+def _cosine(T: int, s: float) -> np.ndarray:
     t = np.arange(T + 1)
     alpha_bar = np.cos((t / T + s) / (1 + s) * math.pi / 2) ** 2
     return np.clip(1.0 - alpha_bar[1:] / alpha_bar[:-1], None, 0.999)

@@ -67,13 +67,13 @@ def _gather(image: np.ndarray, patches: np.ndarray, taps: tuple[Tap, ...]) -> No
     Positions outside the image are never written: the caller starts from zeros, once.
     """                                                          # (C,H,W) -> (C,KH,KW,H',W')
     for u, v, at, pixels in taps:
-        patches[:, u, v, *at] = image[:, *pixels]
+        patches[(slice(None), u, v, *at)] = image[(slice(None), *pixels)]
 
 
 def _scatter(patches: np.ndarray, image: np.ndarray, taps: tuple[Tap, ...]) -> None:
     """Add every patches[c,u,v,i,j] to the pixel it was gathered from: the transpose of `_gather`."""
     for u, v, at, pixels in taps:
-        image[:, *pixels] += patches[:, u, v, *at]
+        image[(slice(None), *pixels)] += patches[(slice(None), u, v, *at)]
 
 
 def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, fresh: bool = True) -> None:
