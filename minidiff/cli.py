@@ -180,9 +180,7 @@ def _demo(args: argparse.Namespace) -> int:
     outcome = demo(args.out, args.minutes, seed=args.seed)
     if outcome.finished:
         return 0
-    print(f"stopped at step {outcome.step}; the same command begins anew, or keep this training and finish it by\n"
-          f"  minidiff train --out {Path(args.out) / 'run'} --resume", file=sys.stderr)
-    return 128 + int(outcome.signal or 0)
+    return _report(outcome, Path(args.out) / "run")
 
 
 OVERRIDES = ("data", "epochs", "steps", "batch", "lr", "ema", "drop", "clip", "limit", "seed", "device", "threads",
@@ -243,14 +241,16 @@ def _overrides(args: argparse.Namespace, schedule: dict[str, Any]) -> dict[str, 
 
 def _report(outcome: Any, out: Path) -> int:
     from .train.progress import clock
+    from .train.records import typed
 
     if outcome.finished:
         print(f"{outcome.step} steps in {clock(outcome.seconds)}, loss {outcome.loss:.4f}; wrote {outcome.path}\n"
-              f"next: minidiff sample {out} --out {out / 'samples.png'}    minidiff plot {out} --out {out / 'loss.png'}")
+              f"next: {typed('sample', out, '--out', out / 'samples.png')}\n"
+              f"      {typed('plot', out, '--out', out / 'loss.png')}")
         return 0
     print(f"stopped at step {outcome.step} of {outcome.total}, saved {outcome.path}\n"
-          f"to go on: minidiff train --out {out} --resume", file=sys.stderr)
-    return 128 + outcome.signal
+          f"to go on: {typed('train', '--out', out, '--resume')}", file=sys.stderr)
+    return 128 + int(outcome.signal or 0)
 
 
 # ------------------------------------------------------------------------------------------------ sample

@@ -152,7 +152,7 @@ REPORT = Config(
     model={"channels": [32, 64, 128], "condition": "before-mid", "time_dim": 8},
     schedule={"name": "linear", "T": 100, "beta_start": 1e-4, "beta_end": 0.02},
     optimizer="adam", lr=1e-3, lr_schedule="constant", drop=0.1,
-    sheet_every=938, sheet_sampler="ddpm", sheet_steps=100, guidance=0.0, checkpoint_every=469,
+    sheet_every=937, sheet_sampler="ddpm", sheet_steps=100, guidance=0.0, checkpoint_every=469,
 )
 
 MNIST = Config(
@@ -161,7 +161,7 @@ MNIST = Config(
     schedule={"name": "cosine", "T": 100},
     optimizer="adamw", lr=2e-3, lr_schedule="cosine", warmup=300, lr_floor=1e-5,
     clip=1.0, ema=0.999, drop=0.1,
-    sheet_every=938, guidance=2.0, checkpoint_every=469,
+    sheet_every=937, guidance=2.0, checkpoint_every=469,
 )
 
 TINY = Config(
@@ -179,7 +179,7 @@ LARGE = Config(
     schedule={"name": "cosine", "T": 100},
     optimizer="adamw", lr=1e-3, lr_schedule="cosine", warmup=500, lr_floor=1e-5,
     clip=1.0, ema=0.999, drop=0.1,
-    sheet_every=938, guidance=2.0, checkpoint_every=469,
+    sheet_every=937, guidance=2.0, checkpoint_every=469,
 )
 
 PRESETS: dict[str, Config] = {c.preset: c for c in (REPORT, MNIST, TINY, LARGE)}

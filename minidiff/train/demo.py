@@ -16,7 +16,7 @@ from .config import preset
 from .trainer import Outcome, Trainer, check_writable
 
 MARKER = ".minidiff-demo"             # says that a folder is the demo's own to write into again
-SAMPLING: dict[str, Any] = {"sampler": "ddim", "steps": 50}
+SAMPLING: dict[str, Any] = {"sampler": "ddim", "steps": 30}
 SHARE = 0.85                          # of the minutes given; the rest is for drawing
 
 
@@ -31,7 +31,8 @@ def demo(out: str | Path, minutes: float = 3.0, *, seed: int = 0, progress: bool
         raise BadInput(f"demo: minutes must be a finite number above 0, got {minutes}")
     out = Path(out)
     name = "mnist" if data.find_mnist() else "glyphs"
-    config = replace(preset("tiny"), data=name, seed=seed)
+    # The pictures at the end show what sheets on the way would, so the time goes into training.
+    config = replace(preset("tiny"), data=name, seed=seed, sheet_every=0)
     _claim(out)
     say(f"training a small diffusion model on {_described(name)}, about {minutes:g} minutes ...")
     trainer = Trainer(config, out / "run", minutes=minutes * SHARE, progress=progress)
@@ -154,5 +155,6 @@ def _tell(out: Path, name: str, outcome: Outcome, made: dict[str, str], say: Cal
         say(f"  {file:<14} {shows}")
     say(f"  {'run/':<14} the model, its record, metrics, checkpoints and sample sheets")
     say("\nGo on:")
-    say(f"  minidiff sample {out / 'run'} --classes 3,7 --per-class 8 --out {out / 'mine.png'}")
-    say(f"  minidiff train --data {name} --preset mnist --out runs/{name}      the full-size model, some hours")
+    sample = records.typed("sample", out / "run", "--classes", "3,7", "--per-class", 8, "--out", out / "mine.png")
+    train = records.typed("train", "--data", name, "--preset", "mnist", "--out", f"runs/{name}")
+    say(f"  {sample}\n  {train}      the full-size model, some hours")

@@ -1,6 +1,7 @@
 """Live progress: a bar on a terminal, a plain line now and then anywhere else."""
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any, TextIO
@@ -19,8 +20,10 @@ class Progress:
         if self.stream.isatty():
             from tqdm import tqdm
 
+            # A terminal that does not know its width (in a container, say) would get a bar of none.
+            width = {"ncols": 100} if _columns(self.stream) == 0 else {"dynamic_ncols": True}
             self._bar = tqdm(total=total, initial=step, desc=label, unit="step", file=self.stream,
-                             dynamic_ncols=True, smoothing=0.05, mininterval=0.2,
+                             smoothing=0.05, mininterval=0.2, **width,
                              bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}"
                                         " [{elapsed}<{remaining}{postfix}]")
 
@@ -67,6 +70,13 @@ class Silent(Progress):
 
     def say(self, line: str) -> None:
         pass
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        return 0
 
 
 def clock(seconds: float) -> str:

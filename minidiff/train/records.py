@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections import defaultdict
@@ -53,7 +54,8 @@ def commit() -> str | None:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(("git", "-C", str(folder), *arguments), capture_output=True, text=True, timeout=10)
+            done = subprocess.run(("git", "-C", str(folder), *arguments), check=False, capture_output=True,
+                                  text=True, timeout=10)
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
@@ -75,12 +77,19 @@ def machine(device: str, threads: int) -> dict[str, Any]:
 
 def command_line() -> str:
     """How this process was started, as one would type it."""
-    import shlex
-
-    program = Path(sys.argv[0]).name
-    if program == "__main__.py":
-        program = "python -m minidiff"
+    script = Path(sys.argv[0])
+    if script.name == "__main__.py":
+        program = f"python -m {script.parent.name}"
+    else:
+        program = f"python {script.name}" if script.suffix == ".py" else script.name
     return " ".join([program, *map(shlex.quote, sys.argv[1:])])
+
+
+def typed(*arguments: object) -> str:
+    """A minidiff command as one would type it here: ``python -m minidiff ...`` where this process was started so."""
+    script = Path(sys.argv[0])
+    program = "python -m minidiff" if (script.parent.name, script.name) == ("minidiff", "__main__.py") else "minidiff"
+    return " ".join([program, *(shlex.quote(str(argument)) for argument in arguments)])
 
 
 def write_json(path: str | Path, values: dict[str, Any]) -> None:
@@ -111,7 +120,7 @@ class Metrics:
             kept = [row for row in read_metrics(self.path) if row["step"] <= step]
             with atomic_path(self.path) as temporary:
                 temporary.write_text("".join(_line(row) for row in kept), encoding="utf-8")
-        self._file: TextIO = open(self.path, "a", encoding="utf-8")
+        self._file: TextIO = self.path.open("a", encoding="utf-8")
 
     def write(self, row: dict[str, Any]) -> None:
         self._file.write(_line(row))

@@ -148,12 +148,11 @@ class Trainer:
                "lr": lr, "grad_norm": norm, "images_per_s": round(len(x0) / taken, 2),
                "seconds": round(self.seconds, 3)}
         self._replan()
-        last = self.step == self.total
-        if self._due(self.config.sheet_every) or last:
+        if self._due(self.config.checkpoint_every):
+            self.save()                                   # first, so that nothing in a drawing can lose the step
+        if self._due(self.config.sheet_every) or self.step == self.total:
             row.update(self._look())
         self.metrics.write(row)
-        if self._due(self.config.checkpoint_every):
-            self.save()
         self.progress.update(self.step, self.total, {
             "loss": f"{self.smooth_loss:.4f}", "images/s": f"{self.step * self.config.batch / self.seconds:.0f}",
             "lr": f"{lr:.1e}"})

@@ -6,13 +6,10 @@ import pytest
 from minidiff.train import Config
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _drawn_digits(tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """The glyphs are drawn once for all tests, and into no cache of the reader's."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("MINIDIFF_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield
-    patch.undo()
+    monkeypatch.setenv("MINIDIFF_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture

@@ -75,8 +75,12 @@ def test_json_is_written_whole(tmp_path: Path) -> None:
         records.read_json(tmp_path / "r.json")
 
 
-def test_command_line_can_be_typed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["/usr/bin/minidiff", "train", "--out", "my runs/a"])
-    assert records.command_line() == "minidiff train --out 'my runs/a'"
-    monkeypatch.setattr("sys.argv", ["/x/minidiff/__main__.py", "demo"])
-    assert records.command_line() == "python -m minidiff demo"
+@pytest.mark.parametrize(("argv", "line", "typed"), [
+    (["/usr/bin/minidiff", "train", "--out", "my runs/a"], "minidiff train --out 'my runs/a'", "minidiff plot 'a b' 3"),
+    (["/lib/minidiff/__main__.py", "demo"], "python -m minidiff demo", "python -m minidiff plot 'a b' 3"),
+    (["examples/train.py", "5"], "python train.py 5", "minidiff plot 'a b' 3"),
+])
+def test_commands_can_be_typed_again(monkeypatch: pytest.MonkeyPatch, argv: list[str], line: str, typed: str) -> None:
+    monkeypatch.setattr("sys.argv", argv)
+    assert records.command_line() == line
+    assert records.typed("plot", Path("a b"), 3) == typed

@@ -1,0 +1,404 @@
+"""The command line: what it does, what it says, and how it leaves."""
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minidiff import cli
+from minidiff.errors import BadInput
+from minidiff.train import PRESETS, Config, Trainer, checkpoint
+from minidiff.train.demo import Film, demo
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The glyphs are drawn once for all tests, and no data of the reader's is found."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MINIDIFF_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    patch.delenv("MINIDIFF_DATA", raising=False)
+    patch.delenv("MINIDIFF_TRACEBACK", raising=False)
+    yield
+    patch.undo()
+
+
+SMALL = Config(
+    preset="tiny", data="glyphs", limit=40, steps=6, batch=4,
+    model={"channels": [8, 8, 16], "condition": "film", "time_dim": 8}, schedule={"name": "cosine", "T": 10},
+    ema=0.9, guidance=1.0, sheet_every=0, checkpoint_every=3, validate=8)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> Path:
+    """A finished run."""
+    out = tmp_path_factory.mktemp("runs") / "small"
+    Trainer(SMALL, out, progress=False).run()
+    return out
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def say(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command."""
+    status = cli.main([str(a) for a in argv])
+    return (status, *capsys.readouterr())
+
+
+# ------------------------------------------------------------------------------------------------ help
+
+def test_help_names_every_command_and_leaves_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = say(capsys, "--help")
+    assert status == 0
+    for command in ("demo", "train", "sample", "summary", "plot", "data", "bench"):
+        assert f"\n    {command} " in out
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "sample", "summary", "plot", "data", "bench"])
+def test_every_command_explains_itself_with_examples(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    status, out, _ = say(capsys, command, "--help")
+    assert status == 0
+    assert f"\nexamples:\n  minidiff {command}" in out
+
+
+def test_help_of_train_names_every_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"recipe: {', '.join(PRESETS)} (default: mnist)" in " ".join(say(capsys, "train", "--help")[1].split())
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    import minidiff
+
+    assert say(capsys, "--version") == (0, f"minidiff {minidiff.__version__}\n", "")
+
+
+def test_help_needs_neither_matplotlib_nor_scipy() -> None:
+    """What makes help slow: it must answer within half a second, which a test can only watch from the side."""
+    code = ("import sys; from minidiff.cli import main; main(['--help']); "
+            "print(sorted({'matplotlib', 'scipy', 'PIL', 'torch', 'tqdm'} & set(sys.modules)), file=sys.stderr)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60,
+                          check=True)
+    assert done.stderr == "[]\n"
+
+
+# ------------------------------------------------------------------------------------------------ bad input
+
+BAD = [
+    ("", "the following arguments are required: COMMAND; see minidiff --help"),
+    ("paint", "argument COMMAND: invalid choice: 'paint' (choose from "),
+    ("train --preset huge", "train: unknown preset 'huge'; there are report, mnist, tiny, large"),
+    ("train --data letters", "train: unknown data set 'letters'; there are mnist, fashion-mnist, glyphs"),
+    ("train --lr nan", "train: lr must be a finite number above 0, got nan"),
+    ("train --lr inf", "train: lr must be a finite number above 0, got inf"),
+    ("train --lr 0", "train: lr must be a finite number above 0, got 0.0"),
+    ("train --lr fast", "train: argument --lr: invalid float value: 'fast'; see minidiff train --help"),
+    ("train --batch 0", "train: batch must be a whole number of at least 1, got 0"),
+    ("train --steps 0", "train: steps must be a whole number of at least 1, got 0"),
+    ("train --steps 5 --epochs 1", "train: argument --epochs: not allowed with argument --steps; see "),
+    ("train --epochs -1", "train: epochs must be a finite number above 0, got -1.0"),
+    ("train --minutes 0", "train: minutes must be a finite number above 0, got 0.0"),
+    ("train --schedule square", "schedule 'square' is unknown; it is one of: linear, "),
+    ("train -T 0", "schedule: T must be a whole number of steps, 1 or more; got 0"),
+    ("train --device tpu", "device 'tpu' is unknown; it is one of: cpu, cuda"),
+    ("train --out RUN", "RUN: holds a run already; go on with it by --resume, or give another --out"),
+    ("train --out none --resume", "none: no checkpoint to resume from; start a run there without --resume"),
+    ("train --out file/run --preset tiny --data glyphs", "file/run: cannot be written (Not a directory); give another"),
+    ("sample RUN", "sample: the following arguments are required: --out; see minidiff sample --help"),
+    ("sample RUN --out a.bmp", "--out a.bmp: unknown ending '.bmp'; it must be .png, .gif, .webp, .npz"),
+    ("sample RUN --out file/a.png", "file: cannot be written (Not a directory); give another --out"),
+    ("sample RUN --out folder.png", "--out folder.png: is a folder; give a file"),
+    ("sample RUN --classes 12 --out a.png", "sample: class 12 is not in this model; it knows 0-9"),
+    ("sample RUN --classes 8-12 --out a.png", "sample: class 10 is not in this model; it knows 0-9"),
+    ("sample RUN --classes 3-1 --out a.png", "sample: class range '3-1' runs backwards; write 1-3"),
+    ("sample RUN --classes a,1 --out a.png", "sample: cannot read class 'a' in --classes a,1; write 0-9, 3 or 1,7,0-2"),
+    ("sample RUN --classes 1, --out a.png", "sample: cannot read class '' in --classes 1,; write 0-9, 3 or 1,7,0-2"),
+    ("sample RUN --per-class 0 --out a.png", "sample: --per-class must be at least 1, got 0"),
+    ("sample RUN --seed -1 --out a.png", "sample: --seed must be at least 0, got -1"),
+    ("sample RUN --sampler magic --out a.png", "sample: unknown sampler 'magic'; there are ddpm, ddim"),
+    ("sample RUN --steps 0 --out a.png", "sample: --steps must be 1 to 10 (the T of this model), got 0"),
+    ("sample RUN --steps 11 --out a.png", "sample: --steps must be 1 to 10 (the T of this model), got 11"),
+    ("sample RUN --guidance -0.5 --out a.png", "sample: --guidance must be a finite number of at least 0, got -0.5"),
+    ("sample RUN --guidance nan --out a.png", "sample: --guidance must be a finite number of at least 0, got nan"),
+    ("sample RUN --device tpu --out a.png", "device 'tpu' is unknown; it is one of: cpu, cuda"),
+    ("sample mnits --out a.png", "mnits: no such file, and no bundled model of this name (bundled: "),
+    ("sample none.npz --out a.png", "none.npz: no such file"),
+    ("sample file --out a.png", "file: empty file, not a minidiff checkpoint"),
+    ("summary --preset huge", "train: unknown preset 'huge'; there are "),
+    ("summary RUN --preset tiny", "summary: give a model or --preset, not both"),
+    ("plot none", "none: no such file; give a run's folder or its metrics.jsonl"),
+    ("plot RUN --out a.bmp", "--out a.bmp: unknown ending '.bmp'; it must be .png, .pdf, .svg"),
+    ("data", "data: the following arguments are required: fetch|verify|list; see minidiff data --help"),
+    ("data fetch letters", "data: unknown data set 'letters'; the data sets are "),
+    ("data verify letters", "data: unknown data set 'letters'; the data sets are "),
+    ("demo --minutes 0", "demo: minutes must be a finite number above 0, got 0.0"),
+    ("demo --minutes nan", "demo: minutes must be a finite number above 0, got nan"),
+    ("demo --seed -1", "train: seed must be a whole number of at least 0, got -1"),
+    ("demo --out file", "file: is a file; give a folder as --out"),
+    ("demo --out folder.png", "folder.png: holds files that no demo made; give a new or an empty folder as --out"),
+]
+
+
+@pytest.mark.parametrize(("command", "message"), BAD, ids=[command or "nothing" for command, _ in BAD])
+def test_bad_input_is_one_line_and_status_2_and_changes_nothing(
+        here: Path, run: Path, capsys: pytest.CaptureFixture[str], command: str, message: str) -> None:
+    (here / "file").touch()
+    (here / "folder.png").mkdir()
+    (here / "folder.png" / "letter").touch()
+
+    def everything() -> dict[Path, bytes | None]:
+        return {p: p.read_bytes() if p.is_file() else None for folder in (here, run) for p in folder.rglob("*")}
+
+    before = everything()
+    status, out, err = say(capsys, *command.replace("RUN", str(run)).split())
+    assert (status, out) == (2, "")
+    assert err.startswith(f"minidiff: {message.replace('RUN', str(run))}")
+    assert err.count("\n") == 1
+    assert everything() == before
+
+
+def test_cuda_where_there_is_none_is_said(here: Path, run: Path, capsys: pytest.CaptureFixture[str],
+                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)       # importing it fails, as where it is not installed
+    for command in ("train --device cuda --preset tiny", f"sample {run} --device cuda --out a.png"):
+        status, _, err = say(capsys, *command.split())
+        assert (status, err.count("\n")) == (2, 1)
+        assert err.startswith("minidiff: device cuda needs CuPy, which is not installed; ")
+    assert not list(here.iterdir())
+
+
+def test_a_traceback_is_shown_when_asked_for(capsys: pytest.CaptureFixture[str],
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIDIFF_TRACEBACK", "1")
+    with pytest.raises(BadInput, match="unknown preset"):
+        cli.main(["train", "--preset", "huge"])
+
+
+def test_a_failure_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(args: object) -> int:
+        raise RuntimeError("the disk\nis gone")
+
+    monkeypatch.setattr(cli, "_summary", fail)
+    assert say(capsys, "summary") == (1, "", "minidiff: failed with RuntimeError: the disk is gone "
+                                             "(MINIDIFF_TRACEBACK=1 shows where)\n")
+
+
+def test_ctrl_c_outside_training_is_said_with_status_130(capsys: pytest.CaptureFixture[str],
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(args: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_summary", stop)
+    assert say(capsys, "summary") == (130, "", "minidiff: interrupted\n")
+
+
+# ------------------------------------------------------------------------------------------------ train
+
+TRAIN = "--preset tiny --data glyphs --limit 40 --batch 2 -T 10 --sheet-every 0 --threads 1".split()
+
+
+def test_train_goes_on_where_ctrl_c_stopped_it(here: Path) -> None:
+    """As a user does it: another process, a signal, the command that was printed."""
+    def minidiff(*argv: str) -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, "-m", "minidiff", *argv], cwd=here, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+    first = minidiff("train", *TRAIN, "--steps", "4000", "--checkpoint-every", "20", "--out", "a run")
+    deadline = time.monotonic() + 300                    # for very busy machines; a second or two on others
+    while not (here / "a run/checkpoints/step_00000020.npz").exists():
+        assert time.monotonic() < deadline
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.05)
+    first.send_signal(signal.SIGINT)
+    _, err = first.communicate(timeout=300)
+    assert first.returncode == 130, err
+    assert "stopping after this step; once more to stop at once\n" in err
+    stopped = checkpoint.load(checkpoint.latest(here / "a run"))[1]["step"]
+    assert f"stopped at step {stopped} of 4000, saved a run/checkpoints/step_{stopped:08d}.npz\n" in err
+    assert err.endswith("to go on: python -m minidiff train --out 'a run' --resume\n")
+
+    second = minidiff("train", "--out", "a run", "--resume", "--steps", str(stopped + 3))
+    out, err = second.communicate(timeout=300)
+    assert second.returncode == 0, err
+    assert f"going on after step {stopped}\n" in out
+    assert f"\n{stopped + 3} steps in " in out
+    record = json.loads((here / "a run/record.json").read_text())
+    assert [launch["to_step"] for launch in record["launches"]] == [stopped, stopped + 3]
+    assert record["command"] == (f"python -m minidiff train --out 'a run' --resume --steps {stopped + 3}")
+
+
+def test_train_prints_its_recipe_and_what_it_made(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = say(capsys, "train", *TRAIN, "--steps", 3, "--ema", 0.5, "--drop", 0.25, "--lr", 0.004)
+    assert status == 0
+    facts = dict(line.split(maxsplit=1) for line in out.splitlines() if "  " in line)
+    assert (facts["preset"], facts["data"], facts["steps"], facts["ema"], facts["drop"], facts["lr"]) == (
+        "tiny", "glyphs", "3", "0.5", "0.25", "0.004")
+    assert facts["out"] == "runs/glyphs-tiny"
+    assert "wrote runs/glyphs-tiny/model.npz\n" in out
+    assert "step 3/3  loss " in err
+    meta = checkpoint.load(here / "runs/glyphs-tiny/model.npz")[1]
+    assert (meta["step"], meta["schedule"]["T"], meta["config"]["seed"]) == (3, 10, 0)
+
+
+def test_another_schedule_does_not_inherit_the_old_ones_numbers(here: Path) -> None:
+    args = cli.build_parser().parse_args("train --schedule cosine -T 50".split())
+    linear = PRESETS["report"].schedule
+    assert cli._overrides(args, linear)["schedule"] == {"name": "cosine", "T": 50}
+    args = cli.build_parser().parse_args("train -T 50".split())
+    assert cli._overrides(args, linear)["schedule"] == {**linear, "T": 50}
+
+
+def test_resuming_with_another_preset_names_the_parameters_that_differ(
+        run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = say(capsys, "train", "--out", run, "--resume", "--preset", "mnist", "--data", "glyphs")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "step_00000006.npz: written by another architecture: " in err
+    assert "init.conv.weight" in err
+
+
+def test_resuming_a_finished_run_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = say(capsys, "train", "--out", run, "--resume")
+    assert status == 0
+    assert "this run is finished: step 6 of 6; --steps or --epochs asks for more\n" in out
+
+
+# ------------------------------------------------------------------------------------------------ sample
+
+def test_sample_archives_hold_images_and_labels(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = say(capsys, "sample", run, "--classes", "1,7,0-2", "--per-class", 2, "--steps", 3, "--out", "s.npz")
+    assert (status, out) == (0, "wrote s.npz: 8 images (ddpm, 3 steps, guidance 1, seed 0)\n")
+    with np.load("s.npz", allow_pickle=False) as archive:
+        images, labels = archive["images"], archive["labels"]
+    assert (images.dtype, images.shape) == (np.float32, (8, 1, 32, 32))
+    assert labels.dtype == np.int64
+    assert labels.tolist() == [1, 1, 7, 7, 0, 0, 2, 2]
+    assert -1 <= images.min() < images.max() <= 1
+
+
+def test_a_seed_makes_sampling_repeatable(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        say(capsys, "sample", run, "--classes", 5, "--per-class", 2, "--seed", seed, "--out", f"{name}.npz")
+    a, b, c = (np.load(f"{name}.npz")["images"] for name in "abc")
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_sample_writes_a_picture_into_a_new_folder(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    assert say(capsys, "sample", run, "--per-class", 1, "--steps", 1, "--sampler", "ddim", "--out", "new/a.png")[0] == 0
+    with Image.open("new/a.png") as image:
+        assert min(image.size) >= 32
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp"])
+def test_sample_animates_the_way_from_noise(here: Path, run: Path, capsys: pytest.CaptureFixture[str],
+                                            ending: str) -> None:
+    from PIL import Image
+
+    assert say(capsys, "sample", run, "--classes", 3, "--per-class", 2, "--out", f"a.{ending}")[0] == 0
+    with Image.open(f"a.{ending}") as image:
+        assert image.n_frames == 10                      # T = 10: a frame for every step
+
+
+def test_a_checkpoint_that_is_cut_is_refused(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = (run / "model.npz").read_bytes()
+    (here / "cut.npz").write_bytes(content[:-100])
+    status, _, err = say(capsys, "sample", "cut.npz", "--out", "a.png")
+    assert (status, err) == (2, "minidiff: cut.npz: truncated checkpoint (the archive's directory at its end is "
+                                "missing); use another one\n")
+
+
+@pytest.mark.parametrize(("text", "labels"), [
+    (None, [0, 1, 2, 3, 4]), ("3", [3]), ("0-4", [0, 1, 2, 3, 4]), ("1,4,0-2", [1, 4, 0, 2]), (" 2 , 2", [2]),
+    ("none", [-1]), ("none,1", [-1, 1]), ("dress", [3]), ("T-shirt,0", [4, 0]),
+])
+def test_classes_can_be_listed_in_any_way(text: str | None, labels: list[int]) -> None:
+    assert cli.parse_classes(text, ("a", "b", "c", "dress", "T-shirt")) == labels
+
+
+# ------------------------------------------------------------------------------------------------ the others
+
+def test_summary_prints_the_reports_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = say(capsys, "summary")
+    assert status == 0
+    assert "Created DownBlock: in_chs=32, out_chs=64, spatial_reduction=2x\n" in out
+    assert "Total trainable parameters: 957,513\n" in out
+    assert "Approximate memory usage: 11.0 MB\n" in out
+
+
+def test_summary_of_a_run_is_of_its_network(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = say(capsys, "summary", run)[1]
+    assert f"{json.loads((run / 'record.json').read_text())['parameters']:,}" in out
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_plot_draws_one_run_or_compares_several(here: Path, run: Path, capsys: pytest.CaptureFixture[str],
+                                                runs: int) -> None:
+    assert say(capsys, "plot", *[run, run / "metrics.jsonl"][:runs], "--out", "loss.svg") == (0, "wrote loss.svg\n", "")
+    assert (here / "loss.svg").read_text().startswith("<?xml")
+
+
+def test_runs_of_the_same_name_are_told_apart() -> None:
+    assert cli._short_names(["a/first", "b/second/metrics.jsonl"]) == ["first", "second"]
+    assert cli._short_names(["a/run", "b/run"]) == ["a/run", "b/run"]
+
+
+def test_data_list_and_verify_say_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = say(capsys, "data", "list")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["mnist", "fashion-mnist", "glyphs"]
+    status, out, _ = say(capsys, "data", "verify", "mnist")
+    assert (status, out.count("FAILED")) == (1, 4)       # none of the four files is here
+
+
+# ------------------------------------------------------------------------------------------------ demo
+
+def test_demo_makes_what_it_lists_and_can_be_run_again(here: Path, monkeypatch: pytest.MonkeyPatch,
+                                                       capsys: pytest.CaptureFixture[str]) -> None:
+    from minidiff.train import demo as module
+
+    monkeypatch.setattr(module, "preset", lambda name: SMALL)
+    monkeypatch.setattr(module, "SAMPLING", {"sampler": "ddim", "steps": 3})
+    for _ in range(2):                                   # the second time over its own files
+        status, out, _ = say(capsys, "demo", "--out", "show")
+        assert status == 0
+        listed = [line.split()[0] for line in out.splitlines() if line.startswith("  ") and "minidiff" not in line]
+        assert listed == ["digits.png", "denoising.gif", "film.png", "forward.png", "loss.png", "run/"]
+        assert all((here / "show" / name).exists() for name in listed)
+        assert "on glyphs, digits drawn from fonts (no MNIST files at hand" in out
+    command = next(line for line in out.splitlines() if line.startswith("  minidiff sample "))
+    assert say(capsys, *command.split()[1:])[0] == 0
+    assert (here / "show/mine.png").exists()
+
+
+def test_demo_never_writes_among_other_files(here: Path) -> None:
+    (here / "thesis.txt").write_text("mine")
+    with pytest.raises(BadInput, match="holds files that no demo made; give a new or an empty folder as --out$"):
+        demo(here, say=io.StringIO().write)
+    assert [p.name for p in here.iterdir()] == ["thesis.txt"]
+
+
+def test_film_keeps_evenly_spread_moments_and_the_last() -> None:
+    times = [10, 8, 6, 4, 2, 0]
+    film = Film(3, times, moments=3)
+    for indices in (np.array([0, 1]), np.array([2])):    # two batches
+        for step, s in enumerate(times[1:], 1):
+            xs = np.full((len(indices), 1, 2, 2), s, np.float32)
+            film(step, s, xs, -xs, indices)
+    assert film.steps.tolist() == [8, 4, 0]
+    assert film.xt.shape == (3, 3, 1, 2, 2)
+    np.testing.assert_array_equal(film.xt[:, :, 0, 0, 0], np.repeat([[8], [4], [0]], 3, 1))
+    np.testing.assert_array_equal(film.x0_hat, -film.xt)
