@@ -21,7 +21,7 @@ class Progress:
             from tqdm import tqdm
 
             # A terminal that does not know its width (in a container, say) would get a bar of none.
-            width = {"ncols": 100} if _columns(self.stream) == 0 else {"dynamic_ncols": True}
+            width = {"ncols": 100, "nrows": 24} if _columns(self.stream) == 0 else {"dynamic_ncols": True}
             self._bar = tqdm(total=total, initial=step, desc=label, unit="step", file=self.stream,
                              smoothing=0.05, mininterval=0.2, **width,
                              bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}"
