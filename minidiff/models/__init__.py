@@ -1,5 +1,6 @@
-"""Networks: the U-Net and its blocks by the report's names."""
+"""Networks: the U-Net and its blocks by the report's names, and the judge's classifier."""
 
+from .classifier import Classifier
 from .unet import (
     DownBlock,
     EmbedBlock,
@@ -11,6 +12,7 @@ from .unet import (
 )
 
 __all__ = [
+    "Classifier",
     "DownBlock",
     "EmbedBlock",
     "GELUConvBlock",

@@ -1,0 +1,100 @@
+"""Train the judge: the classifier that says whether a sample shows the digit that was asked for.
+
+    python examples/train_judge.py                           # MNIST from MINIDIFF_DATA, the cache, or a mirror
+    python examples/train_judge.py --epochs 2 --out my.npz   # quicker, and worse
+
+Twelve epochs on real MNIST, each image shifted by up to two pixels and turned by up to 10 degrees,
+end near 99.5 % on the test set. The file it writes is the one `minidiff evaluate` uses.
+"""
+
+import argparse
+import json
+import time
+
+import numpy as np
+from scipy import ndimage
+from tqdm import tqdm
+
+import minidiff as md
+import minidiff.nn.functional as F
+from minidiff.evaluate.judge import Judge, save_judge
+from minidiff.models.classifier import Classifier
+
+
+def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each digit a little shifted, turned and resized, since people write that way.  # (N,28,28) uint8"""
+    out = np.empty_like(images)
+    for i, image in enumerate(images):
+        angle, zoom = np.deg2rad(rng.uniform(-10, 10)), rng.uniform(0.9, 1.1)
+        matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
+        centre = np.array([13.5, 13.5])
+        offset = centre - matrix @ (centre + rng.uniform(-2, 2, 2))
+        ndimage.affine_transform(image, matrix, offset, output=out[i], order=1)
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, help="train on the first N images only")
+    parser.add_argument("--out", default="judge.npz")
+    parser.add_argument("--record", help="write how it went to this JSON file")
+    args = parser.parse_args()
+
+    train, test = md.data.load(args.data, "train", limit=args.limit), md.data.load(args.data, "test")
+    md.manual_seed(args.seed)
+    rng = np.random.default_rng(args.seed)
+    model = Classifier()
+    optimizer = md.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.02)
+    steps = args.epochs * (len(train) // args.batch)
+    schedule = md.optim.CosineLR(optimizer, steps, warmup_steps=min(200, steps // 10))
+    ema = md.optim.EMA(model, decay=0.998)
+    print(f"{model.num_parameters():,} parameters, {len(train):,} images, {steps:,} steps")
+
+    start, history = time.perf_counter(), []
+    for epoch in range(1, args.epochs + 1):
+        order = rng.permutation(len(train))
+        losses = []
+        for k in tqdm(range(len(train) // args.batch), desc=f"epoch {epoch}", leave=False):
+            picked = order[k * args.batch : (k + 1) * args.batch]
+            x = md.data.to_model(augment(train.images[picked], rng), size=28)
+            loss = F.cross_entropy(model(x), train.labels[picked])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            ema.update()
+            losses.append(loss.item())
+        with ema.applied():
+            accuracy = test_accuracy(model, test)
+        model.train()
+        history.append({"epoch": epoch, "loss": float(np.mean(losses)), "test_accuracy": accuracy})
+        print(f"epoch {epoch:2}  loss {np.mean(losses):.4f}  test accuracy {accuracy:.2%}  {time.perf_counter() - start:.0f} s")
+
+    with ema.applied():
+        save_judge(model, args.out, accuracy)
+    print(f"wrote {args.out}")
+    if args.record:
+        from minidiff.train import records
+
+        record = {
+            "command": records.command_line(), "commit": records.commit(), "time": records.now(),
+            "machine": records.machine("cpu", md.get_num_threads()), "versions": records.versions(),
+            "seconds": time.perf_counter() - start, "settings": vars(args), "epochs": history,
+        }  # fmt: skip
+        with open(args.record, "w") as file:
+            json.dump(record, file, indent=1)
+
+
+def test_accuracy(model: Classifier, test: md.data.Dataset) -> float:
+    """The share of test digits that the model names rightly."""
+    named = Judge(model).classify(md.data.to_model(test.images, size=28))
+    return float((named == test.labels).mean())
+
+
+if __name__ == "__main__":
+    main()
