@@ -172,9 +172,9 @@ def test_a_kernel_of_one_in_the_middle_copies_the_image(rng):
 @pytest.mark.parametrize("needs", [(True, False), (False, True)], ids=["x alone", "weight alone"])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_kernels_leave_out_the_gradient_nobody_needs(rng, monkeypatch, name, needs, stride):
-    given_back = []
+    given_back, kernel = [], getattr(cpu, f"{name}_backward")
 
-    def watched(*args, kernel=getattr(cpu, f"{name}_backward"), **options):
+    def watched(*args, **options):
         given_back.append(kernel(*args, **options))
         return given_back[-1]
 

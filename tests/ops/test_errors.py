@@ -1,0 +1,174 @@
+"""Wrong shapes and dtypes: one line that names the operation, what it was given, and what would be right."""
+
+import re
+
+import numpy as np
+import pytest
+
+from minidiff import nn, ops
+from minidiff.errors import BadInput
+from minidiff.nn import functional as F
+from minidiff.tensor import Tensor, tensor
+
+
+def zeros(*shape, dtype=np.float32):
+    return Tensor(np.zeros(shape, dtype))
+
+
+X = zeros(2, 4, 8, 8)
+
+# What is called, and the whole of its message.
+MESSAGES = [
+    (lambda: zeros(2) + zeros(3), "add: shapes (2,) and (3,) do not broadcast"),
+    (lambda: np.zeros((2, 3)) - zeros(2), "sub: shapes (2, 3) and (2,) do not broadcast"),
+    (lambda: zeros(2, 3) @ zeros(4, 2), "matmul: shapes (2, 3) and (4, 2) do not fit"),
+    (lambda: zeros(2, 2, 3) @ zeros(3, 3, 2), "matmul: shapes (2, 2, 3) and (3, 3, 2) do not fit"),
+    (lambda: zeros() @ zeros(2), "matmul: a single number has no rows or columns (shapes () and (2,))"),
+    (lambda: zeros(2, 3).reshape(4, 2), "reshape: (2, 3) has 6 elements, which do not make (4, 2)"),
+    (lambda: zeros(2, 3).reshape(-1, -1), "reshape: (2, 3) has 6 elements, which do not make (-1, -1)"),
+    (lambda: zeros(2, 3).reshape(-1, 4), "reshape: (2, 3) has 6 elements, which do not make (-1, 4)"),
+    (lambda: zeros(2, 3).transpose(0, 0), "transpose: axes (0, 0) are no order of the 2 axes of (2, 3)"),
+    (lambda: zeros(2, 3).transpose(0), "transpose: axes (0,) are no order of the 2 axes of (2, 3)"),
+    (lambda: zeros(2).broadcast_to(3, 3), "broadcast_to: (2,) does not broadcast to (3, 3)"),
+    (lambda: ops.sum_to(zeros(2, 3), (2,)), "sum_to: shape (2, 3) cannot be summed down to (2,)"),
+    (lambda: zeros(2, 3).squeeze(1), "squeeze: axis 1 of a tensor of shape (2, 3) has no length 1"),
+    (lambda: zeros(2).unsqueeze(3), "unsqueeze: axis 3 is out of range for a tensor of 1 dimensions"),
+    (lambda: ops.concatenate([]), "concatenate: there is no tensor to join"),
+    (lambda: ops.concatenate([zeros(2, 3), zeros(2, 4)]), "concatenate: shapes (2, 3), (2, 4) differ beside axis 0"),
+    (lambda: ops.pad(zeros(2, 3), [(1, 1)]), "pad: 2 pairs of widths, 0 or more, are needed for shape (2, 3); got [(1, 1)]"),
+    (lambda: zeros(2, 3).sum(2), "sum: axis 2 is not in a tensor of 2 dimensions"),
+    (lambda: zeros(2, 3).mean((1, -1)), "mean: axis (1, -1) names a dimension twice"),
+    (lambda: zeros(0, 3).max(), "max: a tensor of shape (0, 3) has no largest element"),
+    (lambda: ops.softmax(zeros(2, 3), 2), "softmax: axis 2 is not in a tensor of 2 dimensions"),
+    (lambda: ops.where(zeros(2), zeros(2), zeros(2)), "where: the condition must be an array of booleans"),
+    (lambda: ops.gelu(zeros(2), "erf"), "gelu: approximate='erf' is unknown; it is 'none' or 'tanh'"),
+    (lambda: ops.mse_loss(zeros(2, 3), zeros(3)), "mse_loss: shapes (2, 3) and (3,) differ"),
+    (
+        lambda: ops.cross_entropy(zeros(2, 3), [0, 1, 2]),
+        "cross_entropy: x must be (N,K) and labels N integers; got x (2, 3), labels (3,) int64",
+    ),
+    (
+        lambda: ops.cross_entropy(zeros(2, 3), [0, 3]),
+        "cross_entropy: labels must lie in 0 … 2 and there must be at least one",
+    ),
+    (
+        lambda: ops.conv2d(X, zeros(5, 3, 3, 3)),
+        "conv2d: weight expects 3 input channels, x has 4 (x (2, 4, 8, 8), weight (5, 3, 3, 3), groups 1)",
+    ),
+    (
+        lambda: ops.conv2d(X, zeros(4, 3, 3, 3), groups=2),
+        "conv2d: weight expects 3 input channels per group, x has 2 (x (2, 4, 8, 8), weight (4, 3, 3, 3), groups 2)",
+    ),
+    (
+        lambda: ops.conv2d(X, zeros(4, 2, 3, 3), groups=3),
+        "conv2d: groups 3 does not divide the channels (x (2, 4, 8, 8), weight (4, 2, 3, 3), groups 3)",
+    ),
+    (
+        lambda: ops.conv2d(zeros(4, 8, 8), zeros(4, 4, 3, 3)),
+        "conv2d: x must be (N,C,H,W) and weight have 4 dimensions (x (4, 8, 8), weight (4, 4, 3, 3), groups 1)",
+    ),
+    (
+        lambda: ops.conv2d(X, zeros(4, 4, 9, 9)),
+        "conv2d: kernel (9, 9) with dilation (1, 1) is larger than the image (8, 8) padded by (0, 0)",
+    ),
+    (
+        lambda: ops.conv2d(X, zeros(4, 4, 3, 3), dilation=(1, 6), padding=(0, 2)),
+        "conv2d: kernel (3, 3) with dilation (1, 6) is larger than the image (8, 8) padded by (0, 2)",
+    ),
+    (lambda: ops.conv2d(X, zeros(5, 4, 3, 3), zeros(4)), "conv2d: bias must have shape (5,), got (4,)"),
+    (
+        lambda: ops.conv2d(X, zeros(4, 4, 3, 3, dtype=np.float64)),
+        "conv2d: x, weight and bias must share one floating-point dtype; got float32, float64",
+    ),
+    (
+        lambda: ops.conv2d(zeros(1, 1, 3, 3, dtype=int), zeros(1, 1, 3, 3, dtype=int)),
+        "conv2d: x, weight and bias must share one floating-point dtype; got int64, int64",
+    ),
+    (
+        lambda: ops.conv2d(X, zeros(4, 4, 3, 3), stride=0),
+        "conv2d: stride must be one or two whole numbers, 1 or more; got 0",
+    ),
+    (
+        lambda: ops.conv2d(X, zeros(4, 4, 3, 3), padding=(1, 2, 3)),
+        "conv2d: padding must be one or two whole numbers, 0 or more; got (1, 2, 3)",
+    ),
+    (
+        lambda: ops.conv_transpose2d(X, zeros(3, 4, 2, 2)),
+        "conv_transpose2d: weight expects 3 input channels, x has 4 (x (2, 4, 8, 8), weight (3, 4, 2, 2), groups 1)",
+    ),
+    (
+        lambda: ops.conv_transpose2d(X, zeros(4, 4, 2, 2), stride=2, output_padding=2),
+        "conv_transpose2d: output_padding (2, 2) must be smaller than stride (2, 2) or dilation (1, 1)",
+    ),
+    (lambda: ops.group_norm(X, 3), "group_norm: 4 channels do not divide into 3 groups (x (2, 4, 8, 8))"),
+    (lambda: ops.group_norm(zeros(4), 2), "group_norm: x must be (N,C,…), got shape (4,)"),
+    (
+        lambda: ops.group_norm_gelu(X, 2, zeros(3)),
+        "group_norm_gelu: weight must have shape (4,) or (2, 4), got (3,) (x (2, 4, 8, 8))",
+    ),
+    (
+        lambda: ops.group_norm(X, 2, zeros(4), zeros(4, dtype=np.float64)),
+        "group_norm: bias is float64, x is float32; they must be alike",
+    ),
+    (lambda: F.linear(zeros(2, 3), zeros(4, 5)), "linear: x (2, 3) does not end in the (5,) inputs of weight (4, 5)"),
+    (lambda: F.linear(zeros(2, 3), zeros(4, 3), zeros(3)), "linear: bias must have shape (4,), got (3,)"),
+    (lambda: F.one_hot([0, 10], 10), "one_hot: indices must lie in -1 … 9; got 0 … 10"),
+    (lambda: F.one_hot([0.5], 10), "one_hot: indices must be integers, got float64"),
+    (lambda: F.embedding([-1], zeros(3, 2)), "embedding: indices must lie in 0 … 2; got -1 … -1"),
+    (lambda: F.embedding([0], zeros(3)), "embedding: weight must be (rows, dimensions), got shape (3,)"),
+    (lambda: F.dropout(X, 1.5), "dropout: p must be a probability from 0 to 1, got 1.5"),
+    (lambda: F.pixel_unshuffle(zeros(1, 1, 4, 5), 2), "pixel_unshuffle: a 4x5 image does not divide into 2x2 patches"),
+    (lambda: F.pixel_unshuffle(zeros(4, 4), 2), "pixel_unshuffle: x must be (N,C,H,W), got shape (4, 4)"),
+    (lambda: F.pixel_shuffle(zeros(1, 6, 4, 4), 2), "pixel_shuffle: 6 channels are no multiple of 2·2"),
+    (lambda: F.interpolate(X, 1.5), "interpolate: scale_factor must be a whole number, 1 or more; got 1.5"),
+    (lambda: F.interpolate(X, 2, "cubic"), "interpolate: mode 'cubic' is unknown; it is 'nearest' or 'bilinear'"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), MESSAGES, ids=[message for _, message in MESSAGES])
+def test_wrong_input_is_answered_in_one_line(call, message):
+    with pytest.raises(BadInput) as error:
+        call()
+    assert str(error.value) == message
+
+
+# What is called, and what its message must name: the operation, and what it was given.
+NAMED = {
+    "where, shapes": (lambda: ops.where(np.ones(4, bool), zeros(3), zeros(3)), "where", "(4,)", "(3,)"),
+    "maximum, shapes": (lambda: ops.maximum(zeros(2), zeros(3)), "maximum", "(2,)", "(3,)"),
+    "minimum, shapes": (lambda: ops.minimum(zeros(2), zeros(3)), "minimum", "(2,)", "(3,)"),
+    "transpose, axis out of range": (lambda: zeros(2, 3).transpose(0, 3), "transpose", "(0, 3)", "(2, 3)"),
+    "concatenate, axis out of range": (lambda: ops.concatenate([zeros(2), zeros(2)], 1), "concatenate", "axis 1"),
+    "concatenate, single numbers": (lambda: ops.concatenate([zeros(), zeros()]), "concatenate", "()"),
+    "reshape, negative": (lambda: zeros(6).reshape(-2, -3), "reshape", "(6,)", "(-2, -3)"),
+    "put, shape": (lambda: ops.put(zeros(3), (slice(0, 2),), (5,)), "put", "(3,)"),
+    "conv_transpose2d, nothing left": (
+        lambda: ops.conv_transpose2d(zeros(1, 1, 1, 1), zeros(1, 1, 1, 1), padding=1), "conv_transpose2d", "(1, 1)"
+    ),
+    "conv2d, weight without dimensions": (lambda: ops.conv2d(X, zeros()), "conv2d", "()"),
+    "gelu, integers": (lambda: ops.gelu(tensor([1, 2])), "gelu", "int64"),
+    "group_norm, integers": (lambda: ops.group_norm(tensor([[1, 2]]), 1), "group_norm", "int64"),
+    "mse_loss, integers": (lambda: ops.mse_loss(tensor([1, 2]), tensor([2, 4])), "mse_loss", "int64"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_wrong_input_is_refused_by_name(name):
+    call, *parts = NAMED[name]
+    with pytest.raises(BadInput, match=".*".join(map(re.escape, parts))):
+        call()
+
+
+def test_an_index_out_of_range_names_the_shape():
+    with pytest.raises(IndexError, match=re.escape("getitem: index 5 is out of bounds for axis 0 with size 3 (tensor of shape (3, 2))")):
+        zeros(3, 2)[5]
+
+
+def test_what_is_no_number_is_a_type_error():
+    with pytest.raises(TypeError, match="^a tensor, array or number is needed, not NoneType$"):
+        zeros(2) + None
+
+
+def test_bad_input_is_a_value_error_also_through_a_layer():
+    with pytest.raises(ValueError, match="^conv2d: weight expects 4 input channels, x has 3 "):
+        nn.Conv2d(4, 8, 3)(zeros(1, 3, 8, 8))

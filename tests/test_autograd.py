@@ -1,0 +1,415 @@
+"""The walk back: what it promises about graphs, memory, sharing and repeated derivatives."""
+
+import gc
+import re
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+import minidiff as md
+from minidiff import ops
+from minidiff.autograd import FusedOp, Op, grad
+from minidiff.errors import BadInput
+from minidiff.ops.elementwise import GELU, Mul
+from minidiff.ops.matmul import MatMul
+from minidiff.tensor import Tensor
+
+
+def leaf(*numbers):
+    return md.tensor(list(numbers) if len(numbers) != 1 else numbers[0], requires_grad=True, dtype=np.float64)
+
+
+# ----------------------------------------------------------------------------------------- graphs
+
+
+def test_a_chain_of_100_000_operations_runs_backward_and_is_freed():
+    x = leaf(1.0)
+    y = x
+    for _ in range(100_000):
+        y = -y
+    first = weakref.ref(x)
+    y.backward()
+    assert x.grad.item() == 1.0
+    del x, y  # frees the whole chain, one operation holding the next
+    gc.collect()
+    assert first() is None
+
+
+def test_a_tensor_used_many_times_receives_the_sum():
+    x = leaf(3.0)
+    y = x * x + x * x + x  # 2x² + x
+    y.backward()
+    assert x.grad.item() == 13.0
+
+
+def test_diamonds_hand_on_only_when_complete(monkeypatch):
+    """Each of the 20 squarings runs backward once; handing every part on by itself would take 2²⁰ calls."""
+    calls, backward = [], Mul.backward
+    monkeypatch.setattr(Mul, "backward", lambda self, gy: calls.append(self) or backward(self, gy))
+    x = leaf(1.0)
+    y = x
+    for _ in range(20):
+        y = y * y
+    y.backward()
+    assert len(calls) == 20 and x.grad.item() == 2.0**20
+
+
+def test_gradients_of_several_backward_passes_add_up():
+    x = leaf(3.0)
+    for n in (1, 2):
+        (x * x).backward()
+        assert x.grad.item() == 6.0 * n
+
+
+def test_backward_from_a_leaf_itself():
+    x = leaf(3.0)
+    x.backward()
+    assert x.grad.item() == 1.0
+
+
+def test_only_leaves_that_ask_get_a_gradient():
+    x, y = leaf(2.0), md.tensor(3.0)
+    z = x * y
+    (z * z).backward()
+    assert x.grad is not None and y.grad is None and z.grad is None
+
+
+def test_gy_weighs_the_outputs():
+    x = leaf(1.0, 2.0)
+    (x * x).backward([10.0, 100.0])
+    np.testing.assert_array_equal(x.grad.numpy(), [20.0, 400.0])
+
+
+def test_a_single_number_of_any_shape_needs_no_gy():
+    x = leaf(1.0, 2.0)
+    (x * x).sum(keepdims=True).backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [2.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: (leaf(1.0, 2.0) * 2).backward(),
+         "backward: gy is needed for a tensor of shape (2,); only a single number has a default"),
+        (lambda: (leaf(1.0, 2.0) * 2).backward(np.ones(3)), "backward: gy has shape (3,), the tensor has (2,)"),
+        (lambda: md.tensor(1.0).backward(),
+         "backward: this tensor was not computed from any tensor with requires_grad=True"),
+    ],
+)  # fmt: skip
+def test_backward_of_what_cannot_be_is_answered_in_one_line(call, message):
+    with pytest.raises(BadInput, match=f"^{re.escape(message)}$"):
+        call()
+
+
+def test_a_gy_of_another_dtype_is_taken_in_the_tensors_own():
+    x = md.tensor([1.0, 2.0], requires_grad=True)
+    (x * x).backward(md.tensor(np.ones(2)))
+    assert x.grad.dtype == np.float32
+
+
+# ------------------------------------------------------------------------ grad(), and what is computed
+
+
+def test_grad_gives_gradients_of_leaves_and_of_what_lies_between_and_touches_no_grad():
+    x, unused = leaf(3.0), leaf(1.0)
+    h = x * x
+    y = h * h
+    gx, gh, nothing = grad(y, [x, h, unused])
+    assert (gx.item(), gh.item(), nothing) == (108.0, 18.0, None)
+    assert x.grad is None
+
+
+def test_x_detached_and_x_are_told_apart_though_they_share_their_numbers():
+    """y = c x with c = x: dy/dx = c, and d²y/dx² = 0; not 2x and 2."""
+    x = leaf(3.0)
+    (gx,) = grad(x.detach() * x, [x], create_graph=True)
+    assert gx.item() == 3.0 and not gx.requires_grad
+    (gx,) = grad(x * x, [x], create_graph=True)
+    assert gx.item() == 6.0 and grad(gx, [x])[0].item() == 2.0
+    (gx,) = grad(x * x.detach() * x, [x], create_graph=True)  # c x²
+    assert grad(gx, [x])[0].item() == 6.0
+
+
+@pytest.mark.parametrize(("op", "fn"), [(MatMul, lambda a, b: a @ b), (Mul, lambda a, b: a * b)])
+@pytest.mark.parametrize("needs", [(True, False), (False, True), (True, True)])
+def test_gradients_nobody_needs_are_not_computed(monkeypatch, op, fn, needs):
+    a, b = (Tensor(np.ones((2, 2)), requires_grad=need) for need in needs)
+    y = fn(a, b)
+    calls, forward = [], op.forward
+    monkeypatch.setattr(op, "forward", lambda self, *xs: calls.append(self) or forward(self, *xs))
+    y.backward(np.ones((2, 2)))
+    assert len(calls) == sum(needs)  # one product for each gradient
+
+
+def test_branches_without_gradients_are_not_recorded():
+    x, constant = leaf(1.0), md.tensor(2.0)
+    y = (constant * constant) * x
+    assert y.creator.edges == (None, x)
+
+
+# ----------------------------------------------------------------------------- second time, higher order
+
+
+def test_a_second_backward_names_the_operation_that_let_go():
+    x = leaf(3.0)
+    y = (x * x).exp()
+    y.backward()
+    message = "Exp: backward a second time, but what it kept was released; use backward(retain_graph=True) the first time"
+    with pytest.raises(RuntimeError, match=f"^{re.escape(message)}$"):
+        y.backward()
+
+
+def test_a_fused_operation_is_released_too():
+    y = ops.gelu(leaf(1.0, 2.0)).sum()
+    y.backward()
+    with pytest.raises(RuntimeError, match="^Sum: backward a second time"):
+        y.backward()
+
+
+def test_retain_graph_allows_another_backward():
+    x = leaf(3.0)
+    y = (x * x).exp() * 0.0 + ops.gelu(x) * 0.0 + x * x
+    y.backward(retain_graph=True)
+    y.backward()
+    assert x.grad.item() == 12.0
+
+
+def test_any_order_of_derivative():
+    x = leaf(2.0)
+    y = x**5
+    for expected in (80.0, 160.0, 240.0, 240.0, 120.0, 0.0):
+        (y,) = grad(y, [x], create_graph=True)
+        assert y.item() == expected
+
+
+def test_backward_with_create_graph_leaves_gradients_that_can_be_differentiated():
+    x = leaf(2.0)
+    (x**3).backward(create_graph=True)
+    gx, x.grad = x.grad, None
+    gx.backward()
+    assert (gx.item(), x.grad.item()) == (12.0, 12.0)
+
+
+def test_a_fused_operation_is_differentiated_three_times_through_its_reference():
+    """gelu‴(x) = φ(x) (x³ − 4x), from gelu′ = Φ + xφ and φ′ = −xφ."""
+    x = leaf(0.7)
+    y = ops.gelu(x)
+    for _ in range(3):
+        (y,) = grad(y, [x], create_graph=True)
+    density = np.exp(-0.5 * 0.7**2) / np.sqrt(2 * np.pi)
+    assert y.item() == pytest.approx(density * (0.7**3 - 4 * 0.7), rel=1e-12)
+
+
+def test_a_gradient_penalty_reaches_every_parameter(rng):
+    """L = |∂y/∂x|² with y = Σ tanh(x w): the term that needs the second derivative."""
+    @md.enable_grad()  # gradcheck measures slopes without recording, and this function needs it itself
+    def penalty(w):
+        x = md.tensor(np.ones((1, 2)), requires_grad=True)
+        (gx,) = grad((x @ w).tanh().sum(), [x], create_graph=True)
+        return (gx * gx).sum()
+
+    assert md.gradcheck(penalty, [rng.standard_normal((2, 3))], 2)
+
+
+# ------------------------------------------------------------------------------ nothing is written to
+
+
+def test_a_shared_gradient_is_never_written_to():
+    a, b = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    gy = np.ones(2)
+    gy.flags.writeable = False
+    (a + b).backward(gy)  # both gradients may be gy itself
+    before = a.grad.data.copy()
+    (a * 5.0 + b * 0.0).backward(gy)
+    np.testing.assert_array_equal(a.grad.numpy(), before + 5.0)
+    np.testing.assert_array_equal(b.grad.numpy(), before)
+    np.testing.assert_array_equal(gy, 1.0)
+
+
+def test_a_gradient_read_earlier_does_not_change_later():
+    x = leaf(2.0)
+    (x * x).backward()
+    early = x.grad
+    (x * x).backward()
+    assert (early.item(), x.grad.item()) == (4.0, 8.0)
+
+
+def test_a_broadcast_view_may_be_a_gradient():
+    """The gradient of a sum is one number seen many times: a read-only view, which must be added to all the same."""
+    x = Tensor(np.ones((2, 3), np.float32), requires_grad=True)
+    (x.sum() + x.mean() * 6.0 + x.broadcast_to(4, 2, 3).sum()).backward()
+    np.testing.assert_array_equal(x.grad.numpy(), 6.0)
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        lambda x: ops.conv2d(x, Tensor(np.ones((2, 2, 3, 3)))), lambda x: ops.conv2d(x, Tensor(np.ones((2, 2, 3, 3))), stride=2),
+        lambda x: ops.conv_transpose2d(x, Tensor(np.ones((2, 2, 2, 2)))), lambda x: ops.group_norm(x, 2) * x,
+        lambda x: ops.group_norm_gelu(x, 1) * x, ops.gelu, lambda x: ops.mse_loss(x, x * 0.5),
+    ],
+    ids=["conv2d", "conv2d, stride 2", "conv_transpose2d", "group_norm", "group_norm_gelu", "gelu", "mse_loss"],
+)  # fmt: skip
+def test_kernels_take_a_broadcast_view_as_gradient(rng, op):
+    """loss.sum().backward() must mean what a gradient of written-out ones means."""
+    x = Tensor(rng.standard_normal((2, 2, 5, 5)), requires_grad=True)
+    y = op(x)
+    (by_view,) = grad(y.sum(), [x])
+    (by_ones,) = grad(op(x), [x], np.ones(y.shape))
+    np.testing.assert_allclose(by_view.data, by_ones.data, rtol=1e-12, atol=1e-12)
+
+
+# -------------------------------------------------------------------------------------------- memory
+
+
+def kept_arrays(y):
+    """The arrays that the operations behind y hold, beside the options that the caller gave."""
+    stack, seen, found = [y.creator], set(), []
+    while stack:
+        op = stack.pop()
+        seen.add(op)
+        found += [(op.name, k) for k, v in vars(op).items() if isinstance(v, np.ndarray) and k not in op.options]
+        found += [(op.name, "slot") for _ in op._slots]
+        stack += [edge for edge in op.edges if isinstance(edge, Op) and edge not in seen]
+    return found
+
+
+MEMORY = {
+    "mul": lambda x: x * x, "exp": lambda x: x.exp(), "softmax": ops.softmax, "matmul": lambda x: x @ x.T, "relu": ops.relu,
+    "abs": ops.abs, "clip": lambda x: x.clip(0.0, 1.0), "max": lambda x: x.max(1), "gelu": ops.gelu, "silu": ops.silu,
+    "group_norm": lambda x: ops.group_norm(x, 2), "mse_loss": lambda x: ops.mse_loss(x, 0.5 * x),
+    "cross_entropy": lambda x: ops.cross_entropy(x, [0, 1, 2]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MEMORY)
+def test_what_was_kept_is_released_after_backward(rng, name):
+    y = MEMORY[name](Tensor(rng.standard_normal((3, 4)), requires_grad=True)).sum()
+    y.backward()
+    assert kept_arrays(y) == []
+
+
+@pytest.fixture
+def no_collector():
+    """Memory is to be freed by reference counting alone: no cycles."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_saved_arrays_are_freed_by_backward_though_its_result_lives_on(no_collector):
+    h = leaf(1.0, 2.0) * 1.0
+    alive = weakref.ref(h.data)
+    y = (h * h).sum()
+    del h
+    assert alive() is not None  # Mul needs it
+    y.backward()
+    assert alive() is None
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_graph_is_freed_with_its_result(no_collector, create_graph):
+    x = leaf(1.0, 2.0)
+    h = ops.softmax(x) * x.exp()  # both keep their own output, which must not point back to them
+    alive = weakref.ref(h.creator)
+    y = ops.gelu(h).sum()
+    del h
+    gx = grad(y, [x], create_graph=create_graph)
+    assert alive() is not None
+    del y, gx
+    assert alive() is None
+
+
+def test_without_recording_nothing_is_kept(no_collector):
+    with md.no_grad():
+        h = leaf(1.0, 2.0) * 2.0
+        alive = weakref.ref(h.data)
+        y = h.exp()
+        del h
+    assert alive() is None and y.creator is None and not y.requires_grad
+
+
+# ------------------------------------------------------------------------------------- recording or not
+
+
+def test_no_grad_is_a_context_and_a_decorator_and_ends_after_an_error():
+    @md.no_grad()
+    def double(x):
+        assert not md.is_grad_enabled()
+        with md.enable_grad():
+            assert (x * 2).requires_grad
+        return x * 2
+
+    x = leaf(1.0)
+    assert not double(x).requires_grad and not double(x).requires_grad
+    with pytest.raises(KeyError), md.no_grad():
+        raise KeyError
+    assert md.is_grad_enabled() and (x * 2).requires_grad
+
+
+def test_no_grad_of_one_thread_leaves_the_others_alone():
+    seen = []
+    with md.no_grad():
+        thread = threading.Thread(target=lambda: seen.append(md.is_grad_enabled()))
+        thread.start()
+        thread.join()
+    assert seen == [True]
+
+
+def test_gradients_are_not_recorded_unless_asked():
+    x = leaf(2.0)
+    (x**3).backward()
+    assert not x.grad.requires_grad
+
+
+# -------------------------------------------------------------------------------- mistakes of whoever adds an operation
+
+
+class Wrong(Op):
+    """y = 2x, with a mistake that the options name."""
+
+    def forward(self, x):
+        if self.options.get("saves"):
+            self.save(x + 1)
+        return 2 * x
+
+    def backward(self, gy):
+        return self.gives(gy)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"saves": True}, TypeError,
+         "Wrong saves an array that is neither input nor output: derivatives of its gradient would miss it"),
+        ({"gives": lambda gy: (gy, gy)}, TypeError, "Wrong.backward gives 2 gradients for 1 inputs"),
+        ({"gives": lambda gy: gy.astype(np.float32)}, TypeError,
+         "Wrong.backward gives a gradient of float32 for input 0 of float64"),
+        ({"gives": lambda gy: gy.sum()}, BadInput, "Wrong.backward, input 0: shape () cannot be summed down to (2,)"),
+        ({"gives": lambda gy: gy[:1].broadcast_to(3)}, BadInput,
+         "Wrong.backward, input 0: shape (3,) cannot be summed down to (2,)"),
+    ],
+)  # fmt: skip
+def test_the_engine_says_what_is_wrong_with_an_operation(options, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        Wrong(**options)(leaf(1.0, 2.0)).backward(np.ones(2))
+
+
+def test_methods_that_must_be_defined():
+    for op, call, what in [(Op, lambda op: op().forward(), "forward"), (Op, lambda op: op().backward(None), "backward")]:
+        with pytest.raises(TypeError, match=f"^Op must define {what}$"):
+            call(op)
+    with pytest.raises(TypeError, match="^a fused operation must define its reference$"):
+        FusedOp.reference()
+    assert GELU.reference is not FusedOp.reference
+
+
+def test_backward_uses_the_numbers_of_forward_though_a_leaf_was_given_others():
+    """Weights that are swapped between forward and backward, as averaged ones are, must not enter the gradient."""
+    x, w = leaf(2.0), leaf(3.0)
+    y = x * w
+    w.data = np.array(100.0)
+    y.backward()
+    assert x.grad.item() == 3.0

@@ -1,0 +1,140 @@
+"""The checker is checked: it passes what is right, and says where and by how much the rest is wrong."""
+
+import re
+
+import numpy as np
+import pytest
+
+import minidiff as md
+from minidiff import ops
+from minidiff.autograd import Op
+from minidiff.errors import BadInput
+from minidiff.gradcheck import GradcheckError, gradcheck
+from minidiff.tensor import Tensor
+
+
+class Square(Op):
+    """y = x², with `spoil` applied to its gradient."""
+
+    def forward(self, x):
+        self.save(x)
+        return x * x
+
+    def backward(self, gy):
+        (x,) = self.saved
+        return self.spoil(gy * 2.0 * x, x)
+
+
+def square(spoil):
+    return lambda x: Square(spoil=spoil)(x)
+
+
+def wrong_at_1_2(gx, x):
+    mask = np.zeros(x.shape)
+    mask[1, 2] = 0.001
+    return gx * Tensor(1.0 + mask)
+
+
+@pytest.fixture
+def x(rng):
+    return rng.uniform(0.5, 1.5, (2, 3))
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_what_is_right_passes(x, order):
+    assert gradcheck(square(lambda gx, x: gx), [x], order)
+    assert gradcheck(lambda a, b: (a * b).tanh().sum(0), [x, x + 1.0], order)
+    assert gradcheck(lambda a: a + 1.0, [x], order)  # linear: its second derivative is zero
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda gx, x: gx * 0.0, lambda gx, x: gx * 1.0001, lambda gx, x: -gx, lambda gx, x: gx + 0.001, lambda gx, x: gx * float("nan")],
+    ids=["zeros", "a factor", "a sign", "an offset", "not a number"],
+)
+def test_what_is_wrong_is_caught(x, spoil):
+    with pytest.raises(GradcheckError, match="^Square: gradient of input 0 at index "):
+        gradcheck(square(spoil), [x])
+
+
+def test_the_error_names_the_operation_the_input_the_element_and_both_slopes(x):
+    with pytest.raises(GradcheckError) as caught:
+        gradcheck(lambda a, b: square(wrong_at_1_2)(b), [x, x])
+    error = caught.value
+    assert (error.input, error.index) == (1, (1, 2))
+    assert error.analytic == pytest.approx(1.001 * error.numeric)
+    expected = f"Square: gradient of input 1 at index (1, 2): analytic {error.analytic:.8g}, numeric {error.numeric:.8g}"
+    assert str(error) == expected
+    assert isinstance(error, AssertionError)
+
+
+def test_the_name_can_be_given(x):
+    with pytest.raises(GradcheckError, match="^my layer: gradient of input 0 "):
+        gradcheck(square(lambda gx, x: gx * 2.0), [x], name="my layer")
+
+
+def test_large_inputs_are_checked_along_random_directions(rng):
+    x = rng.uniform(0.5, 1.5, (40, 30))
+    assert gradcheck(square(lambda gx, x: gx), [x], 2)
+    with pytest.raises(GradcheckError, match="^Square: gradient of input 0 along a random direction: analytic ") as caught:
+        gradcheck(square(lambda gx, x: gx * 1.01), [x])
+    assert caught.value.index is None
+
+
+def test_a_gradient_that_sums_to_zero_is_still_seen(x):
+    """All-ones upstream gradients are blind here: the true gradient of Σ softmax is zero, like a broken one."""
+    y = Tensor(x, requires_grad=True)
+    ops.softmax(y).sum().backward()
+    assert np.abs(y.grad.data).max() < 1e-15
+    assert gradcheck(ops.softmax, [x])
+    with pytest.raises(GradcheckError):
+        gradcheck(lambda x: ops.softmax(x) * 0.0 + ops.softmax(x.detach()), [x])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda gx, x: gx.detach(), lambda gx, x: gx * x / x.detach(), lambda gx, x: gx * 0.5 + gx.detach() * 0.5],
+    ids=["cut off", "a factor", "half cut off"],
+)
+def test_a_right_gradient_with_a_wrong_second_one_passes_the_first_order_only(x, spoil):
+    fn = square(spoil)
+    assert gradcheck(fn, [x])
+    with pytest.raises(GradcheckError, match="^Square, second order: gradient of input 0 "):
+        gradcheck(fn, [x], 2)
+
+
+def test_inputs_are_copied_to_float64_and_left_alone(x):
+    given = x.astype(np.float32)
+    given.flags.writeable = False
+    tensor = md.tensor(given, requires_grad=True)
+    seen = set()
+    assert gradcheck(lambda a, b: seen.update({a.dtype, b.dtype}) or a * b, [given, tensor])
+    assert seen == {np.dtype(np.float64)} and tensor.grad is None
+
+
+def test_what_has_no_gradient_is_passed_on_unchecked(x):
+    labels, fixed = np.array([0, 2]), md.tensor(x)  # integers, and a Tensor that asks for no gradient
+    assert gradcheck(lambda a, i, c: ops.cross_entropy(a * c.detach(), i), [x, labels, fixed])
+    with pytest.raises(GradcheckError):
+        gradcheck(lambda a, c: a * c.detach(), [x, x])  # as an array it is checked, and its gradient is missing
+
+
+def test_a_kink_is_not_smooth():
+    with pytest.raises(GradcheckError, match=r"^ReLU: gradient of input 0 at index \(1,\): analytic -?0, numeric "):
+        gradcheck(ops.relu, [np.array([1.0, 0.0])])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: gradcheck(ops.exp, [np.ones(2)], 3), "gradcheck: order must be 1 or 2, got 3"),
+        (lambda: gradcheck(ops.exp, [np.array([1, 2])]), "gradcheck: no input holds floating-point numbers"),
+        (lambda: gradcheck(lambda x: x.astype(np.float32), [np.ones(2)]),
+         "gradcheck: fn must give a float64 tensor computed from its inputs; it gave a float32 tensor"),
+        (lambda: gradcheck(lambda x: x.data, [np.ones(2)]),
+         "gradcheck: fn must give a float64 tensor computed from its inputs; it gave a ndarray"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_checked_is_answered_in_one_line(call, message):
+    with pytest.raises(BadInput, match=f"^{re.escape(message)}$"):
+        call()

@@ -1,0 +1,216 @@
+"""Tensor: making one, what it tells of itself, and that its methods and operators mean what NumPy's do."""
+
+import operator
+import re
+
+import numpy as np
+import pytest
+
+import minidiff as md
+from minidiff import ops
+from minidiff.errors import BadInput
+from minidiff.tensor import Tensor
+
+A = np.array([[0.5, -1.5, 2.0], [3.0, 0.25, -0.75]], np.float32)
+
+
+# ------------------------------------------------------------------------------------------ making
+
+
+@pytest.mark.parametrize(
+    ("data", "dtype"),
+    [
+        (1.5, "float32"), ([1.0, 2], "float32"), ([[1, 2]], "int64"), (3, "int64"), ([True, False], "bool"),
+        (np.float64(1.5), "float64"), (np.ones(2), "float64"), (np.ones(2, np.float16), "float16"),
+        (np.arange(3, dtype=np.uint8), "uint8"), ([], "float32"),
+    ],
+)  # fmt: skip
+def test_numbers_and_lists_become_float32_or_int64_and_arrays_keep_their_dtype(data, dtype):
+    x = md.tensor(data)
+    assert x.dtype == dtype
+    np.testing.assert_array_equal(x.numpy(), data)
+
+
+def test_dtype_can_be_chosen():
+    assert md.tensor([1, 2], dtype=np.float64).dtype == np.float64
+    assert md.tensor(A, dtype=np.float32).data is A
+
+
+def test_an_array_is_shared_not_copied():
+    x = md.tensor(A)
+    assert x.data is A and x.numpy() is A and x.detach().data is A
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: md.tensor([1j]), "tensor: complex128 is no number type; give floats, integers or booleans"),
+        (lambda: md.tensor("abc"), "tensor: <U3 is no number type; give floats, integers or booleans"),
+        (lambda: md.tensor(md.tensor(1.0)), "tensor: this is a tensor already; use .detach() for one without history"),
+        (lambda: md.tensor([1, 2], requires_grad=True), "requires_grad needs floating-point numbers; this tensor is int64"),
+        (lambda: md.tensor(1.0, device="gpu"), "device 'gpu' is unknown; it is one of: cpu, cuda"),
+        (lambda: md.tensor(A).to("tpu"), "device 'tpu' is unknown; it is one of: cpu, cuda"),
+        (lambda: md.tensor(A).item(), "item: this tensor has 6 elements (shape (2, 3)), not one"),
+        (lambda: bool(md.tensor(A)), "item: this tensor has 6 elements (shape (2, 3)), not one"),
+    ],
+)
+def test_bad_input_is_answered_in_one_line(make, message):
+    with pytest.raises(BadInput, match=f"^{re.escape(message)}$"):
+        make()
+
+
+# -------------------------------------------------------------------------------- what it tells of itself
+
+
+def test_attributes_are_the_arrays():
+    x = md.tensor(A)
+    assert (x.shape, x.ndim, x.size, x.dtype, x.device, len(x)) == ((2, 3), 2, 6, np.float32, "cpu", 2)
+    assert x.to("cpu") is x
+    assert not x.requires_grad and x.grad is None and x.creator is None
+
+
+def test_numbers_come_out_as_python_numbers():
+    assert md.tensor([2.5]).item() == 2.5 and type(md.tensor(2.5).item()) is float
+    assert type(md.tensor(2).item()) is int and type(md.tensor(True).item()) is bool
+    assert float(md.tensor(2.5)) == 2.5 and bool(md.tensor([1.0])) and not md.tensor(0.0)
+
+
+def test_a_single_number_has_no_length():
+    with pytest.raises(TypeError, match="^a 0-dimensional tensor has no length$"):
+        len(md.tensor(1.0))
+
+
+def test_rows_can_be_looped_over():
+    np.testing.assert_array_equal([row.numpy() for row in md.tensor(A)], A)
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        (lambda: md.tensor([1.0, 2.5]), "tensor([1. , 2.5])"),
+        (lambda: md.tensor([1, 2]), "tensor([1, 2], dtype=int64)"),
+        (lambda: md.tensor(1.0, requires_grad=True), "tensor(1., requires_grad=True)"),
+        (lambda: md.tensor([1 / 3], dtype=np.float64), "tensor([0.3333], dtype=float64)"),
+        (lambda: md.tensor([1.0], requires_grad=True) * 2, "tensor([2.], creator=Mul)"),
+        (lambda: md.tensor([[1.0], [2.0]]), "tensor([[1.],\n        [2.]])"),
+    ],
+)
+def test_printing(x, text):
+    assert repr(x()) == text
+
+
+# ----------------------------------------------------------------------------- operators and methods
+
+
+BINARY = ["add", "sub", "mul", "truediv", "pow"]
+
+
+@pytest.mark.parametrize("name", BINARY)
+@pytest.mark.parametrize("other", [2, 0.5, True, np.float64(0.5), np.full(3, 2, np.float32)], ids=repr)
+def test_operators_mean_what_numpys_do_on_both_sides(name, other):
+    fn, positive = getattr(operator, name), np.abs(A)
+    plain = other if isinstance(other, np.ndarray) else float(other)
+    for actual, expected in [(fn(md.tensor(positive), other), fn(positive, plain)),
+                             (fn(other, md.tensor(positive)), fn(plain, positive))]:  # fmt: skip
+        assert isinstance(actual, Tensor)
+        assert actual.dtype == np.float32  # no scalar promotes it, Python's or NumPy's float64
+        np.testing.assert_allclose(actual.numpy(), expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("scalar", [2, 0.1, True])
+def test_python_scalars_never_promote(dtype, scalar):
+    x = md.tensor(A, dtype=dtype)
+    for y in (x + scalar, scalar - x, x * scalar, x / scalar, scalar / x, x**2, ops.maximum(x, scalar), ops.minimum(scalar, x)):
+        assert y.dtype == dtype
+    for y in (x.mean(), x.var(0), x.sum(), x.clip(0.1, 1.0), ops.gelu(x), ops.silu(x), x.sigmoid()):
+        assert y.dtype == dtype
+
+
+def test_whole_numbers_stay_whole_under_whole_scalars():
+    x = md.tensor([1, 2])
+    assert [(x + 1).dtype, (2 * x).dtype, (x / 2).dtype.kind] == [np.int64, np.int64, "f"]
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv"])
+def test_an_array_meeting_a_tensor_makes_a_tensor(name):
+    x = md.tensor(A, requires_grad=True)
+    y = getattr(operator, name)(A + 4, x)
+    assert isinstance(y, Tensor) and y.shape == A.shape and y.requires_grad
+
+
+def test_an_array_times_a_matrix_is_a_tensor():
+    assert isinstance(A @ md.tensor(A.T), Tensor)
+    np.testing.assert_allclose((A @ md.tensor(A.T)).numpy(), A @ A.T)
+    np.testing.assert_allclose((md.tensor(A) @ A.T).numpy(), A @ A.T)
+
+
+def test_powers_of_either_kind_of_whole_number_agree():
+    x = md.tensor([-2.0, 3.0])
+    for exponent in (2, np.int64(2), np.float32(2)):
+        np.testing.assert_array_equal((x**exponent).numpy(), [4.0, 9.0])
+
+
+METHODS = [
+    ("exp", (), {}), ("tanh", (), {}), ("sigmoid", (), {}), ("abs", (), {}), ("clip", (-0.5, 1.0), {}), ("sum", (), {}),
+    ("sum", (0, True), {}), ("mean", (1,), {}), ("var", ((0, 1),), {"correction": 1}), ("max", (), {"axis": 1}),
+    ("min", (0,), {"keepdims": True}), ("unsqueeze", (0,), {}), ("reshape", ((3, 2),), {}), ("transpose", ((1, 0),), {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "args", "options"), METHODS)
+def test_methods_are_the_operations(name, args, options):
+    x = md.tensor(A)
+    np.testing.assert_array_equal(getattr(x, name)(*args, **options).numpy(), getattr(ops, name)(x, *args, **options).numpy())
+
+
+def test_log_and_sqrt_of_positive_numbers():
+    x = md.tensor(np.abs(A))
+    np.testing.assert_allclose(x.log().numpy(), np.log(np.abs(A)), rtol=1e-6)
+    np.testing.assert_allclose(x.sqrt().numpy(), np.sqrt(np.abs(A)), rtol=1e-6)
+
+
+def test_shapes_may_be_given_as_numbers_or_as_one_tuple():
+    x = md.tensor(A)
+    assert x.reshape(3, 2).shape == x.reshape((3, 2)).shape == x.reshape([3, -1]).shape == (3, 2)
+    assert x.transpose(1, 0).shape == x.transpose((1, 0)).shape == x.transpose().shape == x.T.shape == (3, 2)
+    assert x.broadcast_to(4, 2, 3).shape == x.broadcast_to((4, 2, 3)).shape == (4, 2, 3)
+    assert x.reshape(6).shape == (6,) and x.unsqueeze(-1).squeeze(-1).shape == (2, 3)
+
+
+@pytest.mark.parametrize("index", [0, -1, (slice(None), 1), (..., None), [1, 0, 1], (slice(None, None, -1), 2), A[0] > 0], ids=repr)
+def test_indexing_is_numpys(index):
+    expected = A[:, index] if isinstance(index, np.ndarray) else A[index]
+    x = md.tensor(A)
+    actual = x[:, index] if isinstance(index, np.ndarray) else x[index]
+    np.testing.assert_array_equal(actual.numpy(), expected)
+
+
+def test_an_index_may_be_a_tensor():
+    np.testing.assert_array_equal(md.tensor(A)[md.tensor([1, 1])].numpy(), A[[1, 1]])
+    np.testing.assert_array_equal(md.tensor(A)[md.tensor([0, 1]), md.tensor([2, 0])].numpy(), A[[0, 1], [2, 0]])
+
+
+def test_astype_changes_the_dtype_and_the_gradient_comes_back_in_the_old_one():
+    x = md.tensor(A, requires_grad=True)
+    y = x.astype(np.float64)
+    y.sum().backward()
+    assert y.dtype == np.float64 and x.grad.dtype == np.float32
+    assert x.astype(np.float32) is x
+
+
+def test_whole_numbers_made_of_floats_carry_no_gradient():
+    assert not md.tensor(A, requires_grad=True).astype(np.int64).requires_grad
+
+
+def test_detach_shares_the_numbers_and_forgets_the_history():
+    y = md.tensor(A, requires_grad=True) * 2
+    assert y.detach().data is y.data and not y.detach().requires_grad and y.detach().creator is None
+
+
+def test_zero_grad_forgets_the_gradient():
+    x = md.tensor(2.0, requires_grad=True)
+    (x * x).backward()
+    assert x.grad.item() == 4.0
+    x.zero_grad()
+    assert x.grad is None
