@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
                             "minidiff COMMAND --help explains one command.")
     parser.add_argument("--version", action="version", version=f"minidiff {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_train, _add_sample, _add_summary, _add_plot, _add_data, _add_bench):
+    for add in (_add_demo, _add_train, _add_sample, _add_evaluate, _add_summary, _add_plot, _add_data, _add_bench):
         add(commands)
     return parser
 
@@ -133,6 +133,20 @@ def _add_sample(commands: Any) -> None:
     p.add_argument("--batch", type=int, default=64, metavar="N", help="images at a time; no effect on what they are")
     p.add_argument("--device", default="cpu", metavar="cpu|cuda")
     p.add_argument("--out", required=True, metavar="FILE", help=".png a picture, .gif or .webp an animation, .npz arrays")
+
+
+def _add_evaluate(commands: Any) -> None:
+    p = _command(commands, "evaluate", _evaluate, "judge samples: is each the digit that was asked for?",
+                 "  minidiff evaluate samples.npz\n"
+                 "  minidiff evaluate mnist --n 1000 --sampler ddim --steps 25 --json verdict.json")
+    p.add_argument("model", metavar="CHECKPOINT|NAME|SAMPLES.npz", help="samples, or a model to draw them with")
+    p.add_argument("--n", type=int, default=1000, metavar="N", help="samples to draw, the classes in turn "
+                   "(default: %(default)s)")
+    p.add_argument("--sampler", default="ddpm", metavar="S", help="ddpm or ddim (default: %(default)s)")
+    p.add_argument("--steps", type=int, metavar="K", help="reverse steps (default: all T)")
+    p.add_argument("--guidance", type=float, metavar="W", help="guidance scale, 0 for none (default: the recipe's)")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    p.add_argument("--json", metavar="FILE", help="write the figures here too")
 
 
 def _add_summary(commands: Any) -> None:
@@ -316,14 +330,14 @@ def parse_classes(text: str | None, classes: Sequence[str]) -> list[int]:
     return list(dict.fromkeys(labels))
 
 
-def _writable_file(path: Path, endings: Sequence[str]) -> Path:
+def _writable_file(path: Path, endings: Sequence[str], option: str = "--out") -> Path:
     """Refuse an ending we cannot write and a folder that we may not, before the long work rather than after it."""
     from .train.trainer import check_writable
 
     if path.suffix.lower() not in endings:
-        raise BadInput(f"--out {path}: unknown ending '{path.suffix}'; it must be {', '.join(endings)}")
+        raise BadInput(f"{option} {path}: unknown ending '{path.suffix}'; it must be {', '.join(endings)}")
     if path.is_dir():
-        raise BadInput(f"--out {path}: is a folder; give a file")
+        raise BadInput(f"{option} {path}: is a folder; give a file")
     check_writable(path.parent)
     return path
 
@@ -342,6 +356,50 @@ def _write_samples(out: Path, images: Any, labels: Any, loaded: Any, args: argpa
         viz.animation(film.xt, out, columns=args.per_class)
     else:
         viz.save(viz.class_grid(images, labels, loaded.classes), out)
+
+
+# ------------------------------------------------------------------------------------------------ evaluate
+
+def _evaluate(args: argparse.Namespace) -> int:
+    import json
+    import time
+
+    from .evaluate import is_samples, judge_samples, read_samples
+    from .train import records
+    from .train.checkpoint import atomic_path
+
+    out = _writable_file(Path(args.json), (".json",), "--json") if args.json else None
+    start = time.perf_counter()
+    if is_samples(args.model):
+        images, labels = read_samples(args.model)
+        drawn: dict[str, Any] = {"samples": Path(args.model).name}
+    else:
+        images, labels, drawn = _draw(args)
+    verdict = judge_samples(images, labels)
+    print(verdict)
+    if out:
+        record = {"command": records.command_line(), "commit": records.commit(), "time": records.now(), **drawn,
+                  "seconds": round(time.perf_counter() - start, 1), "versions": records.versions(), **verdict.to_json()}
+        with atomic_path(out) as temporary:
+            temporary.write_text(json.dumps(record, indent=1) + "\n")
+    return 0
+
+
+def _draw(args: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
+    """Samples of every class in turn, their labels, and how they were drawn."""
+    import numpy as np
+
+    from . import diffusion
+    from .train import load_model
+
+    if args.n < 1:
+        raise BadInput(f"evaluate: --n must be at least 1, got {args.n}")
+    loaded = load_model(args.model)
+    labels = np.arange(args.n) % len(loaded.classes)
+    guidance = args.guidance if args.guidance is not None else loaded.config.guidance if loaded.config else 0.0
+    how = {"sampler": args.sampler, "steps": args.steps, "guidance": guidance, "seed": args.seed}
+    images = diffusion.sample(loaded.model, loaded.schedule, labels, **how, progress=sys.stderr.isatty())
+    return images, labels, {"model": args.model, **how}
 
 
 # ------------------------------------------------------------------------------------------------ the others

@@ -1,0 +1,38 @@
+"""Sample archives: `.npz` with `images` float32 (N,C,H,W) in [−1,1] and `labels` int64 (N,)."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import BadInput
+
+
+def is_samples(path: str | Path) -> bool:
+    """Whether this is a sample archive, and not a checkpoint or a model's name."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return "images" in archive.files
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile):
+        return False
+
+
+def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """images and labels of an archive. Raises BadInput for what is not as `minidiff sample` writes it."""
+    form = "it must hold images float (N,C,H,W) in [-1,1] and labels integer (N,), as minidiff sample writes them"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            images, labels = archive["images"], archive["labels"]
+    except KeyError as error:
+        raise BadInput(f"{path}: {error.args[0]}; {form}") from None
+    except (OSError, ValueError, zipfile.BadZipFile):
+        raise BadInput(f"{path}: cut, damaged or pickled; {form}") from None
+    kinds = images.dtype.kind == "f" and labels.dtype.kind in "iu"
+    if not kinds or images.ndim != 4 or labels.shape != images.shape[:1] or len(labels) == 0:
+        found = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}"
+        raise BadInput(f"{path}: {found}; {form}")
+    if not (np.isfinite(images).all() and np.abs(images).max() <= 1.0 + 1e-5):
+        raise BadInput(f"{path}: images run {images.min():g} … {images.max():g}; {form}")
+    return images, labels
