@@ -16,7 +16,7 @@ from .config import preset
 from .trainer import Outcome, Trainer, check_writable
 
 MARKER = ".minidiff-demo"             # says that a folder is the demo's own to write into again
-SAMPLING: dict[str, Any] = {"sampler": "ddim", "steps": 30}
+SAMPLING: dict[str, Any] = {"sampler": "ddpm", "steps": 50}
 SHARE = 0.85                          # of the minutes given; the rest is for drawing
 
 

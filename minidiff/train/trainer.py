@@ -212,7 +212,10 @@ class Trainer:
         """Draw a sheet and measure the held-out loss; neither touches the generators of the training."""
         with self._averaged():
             if self.config.sheet_every:
-                self._sheet()
+                try:
+                    self._sheet()
+                except Exception as error:                # hours of training are worth more than a picture of them
+                    self.progress.say(f"step {self.step}: no sample sheet ({type(error).__name__}: {error})")
             if not self.config.validate:
                 return {}
             loss = self.validation_loss()

@@ -100,6 +100,16 @@ def test_looking_does_not_change_the_training(small: Config, tmp_path: Path) -> 
     assert all(a[name].tobytes() == b[name].tobytes() for name in a)
 
 
+def test_a_sheet_that_cannot_be_drawn_is_said_and_survived(small: Config, out: Path, monkeypatch: pytest.MonkeyPatch,
+                                                           capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(diffusion, "sample", fail)
+    assert Trainer(small.replace(steps=3, sheet_every=2), out).run().finished
+    assert "step 2: no sample sheet (OSError: disk full)\n" in capsys.readouterr().err
+
+
 def test_a_run_can_be_made_longer_but_not_otherwise(small: Config, out: Path) -> None:
     _run(small.replace(steps=4), out)
     assert _run(small.replace(steps=6), out, resume=True).step == 6
