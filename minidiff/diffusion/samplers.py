@@ -41,7 +41,7 @@ def ddpm_step(
 
     At s = 0, ᾱ_s = 1: the variance is 0 and the mean is x̂0. The last step adds no noise.
     """
-    a_t, a_s = schedule.alpha_bar[t], schedule.alpha_bar[s]
+    a_t, a_s = float(schedule.alpha_bar[t]), float(schedule.alpha_bar[s])  # a NumPy float64 would promote x_t
     alpha = a_t / a_s
     beta = 1.0 - alpha
     mean = (math.sqrt(a_s) * beta * x0_hat + math.sqrt(alpha) * (1.0 - a_s) * xt) / (1.0 - a_t)
@@ -59,7 +59,7 @@ def ddim_step(
 
     η = 0 is deterministic, η = 1 is DDPM. ε̂ is taken from x̂0, so that clipping x̂0 clips both.
     """
-    a_t, a_s = schedule.alpha_bar[t], schedule.alpha_bar[s]
+    a_t, a_s = float(schedule.alpha_bar[t]), float(schedule.alpha_bar[s])  # a NumPy float64 would promote x_t
     eps = (xt - math.sqrt(a_t) * x0_hat) / math.sqrt(1.0 - a_t)
     sigma = eta * math.sqrt((1.0 - a_s) / (1.0 - a_t) * (1.0 - a_t / a_s))
     xs = math.sqrt(a_s) * x0_hat + math.sqrt(max(0.0, 1.0 - a_s - sigma**2)) * eps
