@@ -1,0 +1,84 @@
+"""Schedules: closed forms, the numbers to remember, and what every schedule promises."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minidiff.diffusion import SCHEDULES, make_schedule
+from minidiff.errors import BadInput
+
+
+@pytest.mark.parametrize(("T", "left"), [(100, 0.364), (150, 0.219), (200, 0.132), (1000, 4.0e-5)])
+def test_a_short_linear_schedule_leaves_much_of_the_picture(T, left):
+    assert make_schedule("linear", T).alpha_bar[-1] == pytest.approx(left, rel=0.02)
+
+
+def test_the_reports_hundred_steps_leave_60_percent_of_the_signal():
+    assert np.sqrt(make_schedule().alpha_bar[100]) == pytest.approx(0.603, abs=5e-4)
+
+
+@pytest.mark.parametrize("T", [50, 100, 400])
+@pytest.mark.parametrize("name", ["rescaled-linear", "cosine"])
+def test_the_others_drown_the_picture_in_any_number_of_steps(name, T):
+    assert np.sqrt(make_schedule(name, T).alpha_bar[-1]) < 0.01
+
+
+def test_linear_is_a_straight_line_from_start_to_end():
+    schedule = make_schedule("linear", 5, beta_start=0.1, beta_end=0.5)
+    np.testing.assert_allclose(schedule.beta, [0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    np.testing.assert_allclose(schedule.alpha_bar, [1.0, 0.9, 0.72, 0.504, 0.3024, 0.1512])
+    np.testing.assert_allclose(schedule.snr[1:], schedule.alpha_bar[1:] / (1 - schedule.alpha_bar[1:]))
+    assert schedule.snr[0] == np.inf
+
+
+def test_rescaled_linear_at_a_thousand_steps_is_linear():
+    np.testing.assert_allclose(make_schedule("rescaled-linear", 1000).beta, make_schedule("linear", 1000).beta)
+    hundred = make_schedule("rescaled-linear", 100).beta
+    np.testing.assert_allclose(hundred[1:], np.linspace(1e-3, 0.2, 100))
+
+
+def test_cosine_has_its_closed_form():
+    schedule = make_schedule("cosine", 100)
+    t = np.arange(100)  # at t = T the cosine is 0, and the bound on β takes over
+    f = np.cos((t / 100 + 0.008) / 1.008 * np.pi / 2) ** 2
+    np.testing.assert_allclose(schedule.alpha_bar[:-1], f / f[0], rtol=1e-12)
+    assert schedule.beta[-1] == 0.999
+
+
+@given(st.sampled_from(SCHEDULES), st.integers(1, 300))
+def test_what_every_schedule_promises(name, T):
+    schedule = make_schedule(name, T)
+    assert schedule.name == name and schedule.T == T
+    assert schedule.beta.shape == schedule.alpha_bar.shape == (T + 1,) and schedule.beta.dtype == np.float64
+    assert schedule.beta[0] == 0 and schedule.alpha_bar[0] == 1
+    assert (schedule.beta[1:] > 0).all() and (schedule.beta < 1).all()
+    assert (np.diff(schedule.alpha_bar) < 0).all() and schedule.alpha_bar[-1] > 0
+    np.testing.assert_allclose(schedule.alpha, 1 - schedule.beta)
+    again = make_schedule(**schedule.config)
+    np.testing.assert_array_equal(again.beta, schedule.beta)
+    assert again.config == schedule.config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("quadratic",), "schedule 'quadratic' is unknown; it is one of: linear, rescaled-linear, cosine"),
+        (("linear", 0), "schedule: T must be a whole number of steps, 1 or more; got 0"),
+        (("cosine", 1.5), "schedule: T must be a whole number of steps, 1 or more; got 1.5"),
+        (("linear", 10, 0.0), "schedule linear: every beta must lie between 0 and 1; these run 0 … 0.02"),
+        (("linear", 10, 0.1, 1.0), "schedule linear: every beta must lie between 0 and 1; these run 0.1 … 1"),
+        (("linear", 10, 0.1, float("nan")), "schedule linear: every beta must lie between 0 and 1; these run nan … nan"),
+    ],
+)
+def test_bad_input_is_answered_in_one_line(arguments, message):
+    with pytest.raises(BadInput, match=f"^{re.escape(message)}$"):
+        make_schedule(*arguments)
+
+
+def test_a_whole_number_of_steps_may_be_a_float():
+    """As a number that came through JSON or a division is; it is a whole number, as the message asks."""
+    for name in SCHEDULES:
+        assert make_schedule(name, 10.0).T == 10

@@ -1,0 +1,226 @@
+"""Samplers: each step by Bayes' rule, exact networks that must be obeyed, and what seeds and batches may change."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minidiff.diffusion import SAMPLERS, SCHEDULES, make_schedule, q_sample, sample, time_steps
+from minidiff.diffusion.samplers import ddim_step, ddpm_step
+from minidiff.errors import BadInput
+
+SCHEDULE = make_schedule("cosine", 60)
+EACH = pytest.mark.parametrize("sampler", SAMPLERS)
+
+
+def never():
+    raise AssertionError("this step draws no noise")
+
+
+# ------------------------------------------------------------------------------------ single steps
+
+
+@given(st.integers(1, 2000), st.data())
+def test_time_steps_run_from_T_to_0_without_a_repeat(T, data):
+    steps = data.draw(st.integers(1, T))
+    times = time_steps(T, steps)
+    assert len(times) == steps + 1 and times[0] == T and times[-1] == 0
+    gaps = -np.diff(times)
+    assert gaps.min() >= 1 and gaps.max() - gaps.min() <= 2  # even, to the rounding of both ends of a gap
+    assert time_steps(T) == list(range(T, -1, -1))
+
+
+@pytest.mark.parametrize(("t", "s"), [(60, 59), (40, 20), (2, 1), (50, 1)])
+def test_a_ddpm_step_draws_from_the_posterior(rng, t, s):
+    """By Bayes: q(x_s|x0) = N(√ᾱ_s x0, 1 − ᾱ_s) times q(x_t|x_s) = N(√α x_s, β), whose precisions add up."""
+    x0, xt = rng.standard_normal((2, 5))
+    a_s, alpha = SCHEDULE.alpha_bar[s], SCHEDULE.alpha_bar[t] / SCHEDULE.alpha_bar[s]
+    precision = 1 / (1 - a_s) + alpha / (1 - alpha)
+    mean = (np.sqrt(a_s) * x0 / (1 - a_s) + np.sqrt(alpha) * xt / (1 - alpha)) / precision
+    np.testing.assert_allclose(ddpm_step(SCHEDULE, xt, x0, t, s, lambda: 0.0), mean, rtol=1e-9, atol=1e-12)
+    noise = ddpm_step(SCHEDULE, xt, x0, t, s, lambda: 1.0) - ddpm_step(SCHEDULE, xt, x0, t, s, lambda: 0.0)
+    np.testing.assert_allclose(noise, 1 / np.sqrt(precision), rtol=1e-9)
+
+
+@pytest.mark.parametrize("t", [1, 7, 60])
+def test_the_last_step_draws_no_noise_and_is_x0_hat(rng, t):
+    xt, x0_hat = rng.standard_normal((2, 5)).astype(np.float32)
+    np.testing.assert_allclose(ddpm_step(SCHEDULE, xt, x0_hat, t, 0, never), x0_hat, rtol=1e-6)
+    np.testing.assert_allclose(ddim_step(SCHEDULE, xt, x0_hat, t, 0, never, 1.0), x0_hat, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("t", "s"), [(60, 59), (40, 20), (2, 1)])
+def test_ddim_keeps_the_noise_it_found(rng, t, s):
+    """With the right x0, η = 0 moves along the forward process of one and the same ε."""
+    x0, eps = rng.standard_normal((2, 5))
+    xt = q_sample(SCHEDULE, x0, t, eps)
+    np.testing.assert_allclose(ddim_step(SCHEDULE, xt, x0, t, s, never, 0.0), q_sample(SCHEDULE, x0, s, eps), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("t", "s"), [(60, 59), (40, 20), (2, 1)])
+def test_ddim_with_eta_one_is_ddpm(rng, t, s):
+    xt, x0, z = rng.standard_normal((3, 5))
+    ddpm, ddim = ddpm_step(SCHEDULE, xt, x0, t, s, lambda: z), ddim_step(SCHEDULE, xt, x0, t, s, lambda: z, 1.0)
+    np.testing.assert_allclose(ddim, ddpm, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("step", [ddpm_step, lambda *args: ddim_step(*args, 0.5)], ids=SAMPLERS)
+def test_steps_keep_float32(rng, step):
+    xt, x0_hat, z = rng.standard_normal((3, 5)).astype(np.float32)
+    assert step(SCHEDULE, xt, x0_hat, 30, 20, lambda: z).dtype == np.float32
+
+
+# ------------------------------------------------------------------------------- networks that are right
+
+
+@EACH
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("steps", [None, 10, 1])
+def test_the_noise_of_one_known_picture_gives_that_picture(rng, knows_picture, sampler, name, steps):
+    schedule = make_schedule(name, 60)
+    picture = rng.uniform(-1, 1, (1, 8, 8)).astype(np.float32)
+    drawn = sample(knows_picture(schedule, picture), schedule, [0, 1, 2], sampler, steps)
+    # The first guess divides by √ᾱ_T; the last, which counts, is nearly undivided.
+    np.testing.assert_allclose(drawn, np.broadcast_to(picture, drawn.shape), atol=2e-2 if steps == 1 else 1e-4)
+
+
+@pytest.mark.parametrize(("sampler", "eta"), [("ddpm", 0.0), ("ddim", 0.0), ("ddim", 0.5)])
+def test_the_score_of_a_gaussian_gives_its_mean_and_variance(knows_gaussian, sampler, eta):
+    """Pixels N(0.3, 0.5²). Of n the mean errs by s/√n and the variance by s²√(2/n); four of each are allowed,
+    and 2 % more for a walk of 500 steps in place of a continuous one."""
+    m, s = 0.3, 0.5
+    schedule = make_schedule("rescaled-linear", 500)
+    drawn = sample(knows_gaussian(schedule, m, s), schedule, np.zeros(16, int), sampler, eta=eta, clip=False, seed=1)
+    n = drawn.size
+    assert abs(drawn.mean() - m) < 4 * s / np.sqrt(n) + 0.02 * m
+    assert abs(drawn.var() - s**2) < 4 * s**2 * np.sqrt(2 / n) + 0.02 * s**2
+
+
+def test_a_schedule_that_does_not_reach_noise_gives_the_wrong_mean(knows_gaussian):
+    """T = 100 with the linear β starts its way back from N(0, 1), where the forward process never was."""
+    schedule = make_schedule("linear", 100)
+    drawn = sample(knows_gaussian(schedule, -0.8, 0.3), schedule, np.zeros(16, int), "ddim", clip=False)
+    assert drawn.mean() > -0.8 + 0.1
+
+
+@EACH
+def test_clipping_keeps_every_guess_and_the_result_in_range(oracle, sampler):
+    guesses = []
+    model = oracle(lambda x, t, labels: -3.0 * x)  # a wild network
+    options = dict(sampler=sampler, callback=lambda step, s, xt, x0_hat, indices: guesses.append(np.abs(x0_hat).max()))
+    assert np.abs(sample(model, SCHEDULE, [0, 1], **options)).max() <= 1.0 and max(guesses) <= 1.0
+    guesses.clear()
+    assert np.abs(sample(model, SCHEDULE, [0, 1], clip=False, **options)).max() > 1.0 and max(guesses) > 1.0
+
+
+# --------------------------------------------------------------------------------- seeds and batches
+
+
+@EACH
+def test_batch_size_does_not_change_the_samples(network, sampler):
+    labels = [3, 1, 4, 1, -1]
+    runs = [
+        sample(network, SCHEDULE, labels, sampler, 6, guidance=1.0, eta=0.5, seed=7, batch_size=size) for size in (1, 2, 64)
+    ]
+    for run in runs[1:]:
+        np.testing.assert_allclose(run, runs[0], atol=1e-4)  # matrix products of other sizes round otherwise
+    first = sample(network, SCHEDULE, labels[:2], sampler, 6, guidance=1.0, eta=0.5, seed=7)
+    np.testing.assert_allclose(first, runs[0][:2], atol=1e-4)  # nor does the number of pictures
+
+
+@EACH
+def test_the_seed_decides(network, sampler):
+    a, b, other = (sample(network, SCHEDULE, [3, 3], sampler, 4, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(a, b)
+    assert a.shape == (2, 1, 8, 8) and a.dtype == np.float32
+    assert np.abs(a - other).max() > 0.1 and np.abs(a[0] - a[1]).max() > 0.1
+
+
+def test_ddim_without_eta_draws_noise_only_once(oracle, monkeypatch):
+    draws, default_rng = [], np.random.default_rng
+
+    class Counting:
+        def __init__(self, seed):
+            self.rng = default_rng(seed)
+
+        def standard_normal(self, *args, **options):
+            draws.append(args)
+            return self.rng.standard_normal(*args, **options)
+
+    monkeypatch.setattr(np.random, "default_rng", Counting)
+    counts = {}
+    for sampler, eta in [("ddim", 0.0), ("ddim", 1.0), ("ddpm", 0.0)]:
+        draws.clear()
+        sample(oracle(lambda x, t, labels: x), SCHEDULE, [0, 1], sampler, 5, eta=eta)
+        counts[sampler, eta] = len(draws)
+    assert counts == {("ddim", 0.0): 2, ("ddim", 1.0): 10, ("ddpm", 0.0): 10}  # the start, and all steps but the last
+
+
+# -------------------------------------------------------------------------- what the caller sees and gets
+
+
+@EACH
+def test_the_callback_sees_every_step_of_every_batch(network, sampler):
+    seen = []
+    drawn = sample(
+        network, SCHEDULE, [0, 1, 2], sampler, 4, batch_size=2,
+        callback=lambda step, s, xt, x0_hat, indices: seen.append((step, s, xt, x0_hat, indices)),
+    )  # fmt: skip
+    assert [(step, s, list(indices)) for step, s, _, _, indices in seen] == [
+        (step, s, indices) for indices in ([0, 1], [2]) for step, s in [(1, 45), (2, 30), (3, 15), (4, 0)]
+    ]
+    for _, s, xt, x0_hat, indices in seen:
+        assert type(xt) is type(x0_hat) is np.ndarray and xt.shape == x0_hat.shape == (len(indices), 1, 8, 8)
+        if s == 0:
+            np.testing.assert_allclose(x0_hat, drawn[indices], rtol=1e-5, atol=1e-6)
+
+
+def test_the_model_is_asked_in_evaluation_mode_and_put_back(oracle):
+    def fails(x, t, labels):
+        raise RuntimeError("no answer")
+
+    for training in (True, False):
+        for noise in (lambda x, t, labels: x, fails):  # the stand-in refuses to be asked while training
+            model = oracle(noise)
+            model.train(training)
+            try:
+                sample(model, SCHEDULE, [0], steps=2)
+            except RuntimeError as error:
+                assert noise is fails and str(error) == "no answer"
+            assert model.training is training
+
+
+def test_no_labels_give_no_pictures(oracle):
+    model = oracle(lambda x, t, labels: x)
+    assert sample(model, SCHEDULE, np.array([], int)).shape == (0, 1, 8, 8) and model.asked == []
+
+
+def test_a_progress_bar_counts_all_steps(oracle, capsys):
+    sample(oracle(lambda x, t, labels: x), SCHEDULE, [0, 1, 2], steps=5, batch_size=2, progress=True)
+    assert "/10 " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sampler": "euler"}, "sample: sampler 'euler' is unknown; it is one of: ddpm, ddim"),
+        ({"labels": [0, 12]}, "sample: class 12 is not in this model; it knows 0-9"),
+        ({"labels": [-2]}, "sample: class -2 is not in this model; it knows 0-9"),
+        ({"labels": [0.5]}, "sample: labels must be a row of integers, got float64 of shape (1,)"),
+        ({"labels": 3}, "sample: labels must be a row of integers, got int64 of shape ()"),
+        ({"steps": 0}, "sample: steps must be a whole number from 1 to 60, the model's T; got 0"),
+        ({"steps": 61}, "sample: steps must be a whole number from 1 to 60, the model's T; got 61"),
+        ({"steps": 2.5}, "sample: steps must be a whole number from 1 to 60, the model's T; got 2.5"),
+        ({"steps": float("nan")}, "sample: steps must be a whole number from 1 to 60, the model's T; got nan"),
+        ({"guidance": -1.0}, "sample: guidance must be a finite number, 0 or more; got -1.0"),
+        ({"guidance": float("inf")}, "sample: guidance must be a finite number, 0 or more; got inf"),
+        ({"eta": 1.5}, "sample: eta must lie between 0 and 1, got 1.5"),
+        ({"batch_size": 0}, "sample: batch_size must be 1 or more, got 0"),
+        ({"seed": -1}, "sample: seed must be a whole number, 0 or more; got -1"),
+    ],
+)
+def test_bad_input_is_answered_in_one_line(oracle, options, message):
+    with pytest.raises(BadInput, match=f"^{re.escape(message)}$"):
+        sample(oracle(lambda x, t, labels: x), SCHEDULE, **{"labels": [0]} | options)
