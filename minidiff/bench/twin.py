@@ -77,17 +77,17 @@ class TorchUNet(nn.Module):
     """`minidiff.models.UNet` in PyTorch, made from its configuration."""
 
     def __init__(self, in_channels: int, image_size: int, channels: list[int], num_classes: int, time_dim: int,
-                 condition: str, pool: str) -> None:  # fmt: skip
+                 condition: str, pool: str, patch: int) -> None:  # fmt: skip
         super().__init__()
-        self.condition, self.time_dim, self.num_classes = condition, time_dim, num_classes
+        self.condition, self.time_dim, self.num_classes, self.patch = condition, time_dim, num_classes, patch
         bottom = channels[-1]
         embed = bottom if condition == "film" else 0
         pairs = list(zip(channels, channels[1:]))
-        self.init = GELUConv(in_channels, channels[0])
+        self.init = GELUConv(in_channels * patch**2, channels[0])
         self.downs = nn.ModuleList(Down(i, o, embed, pool) for i, o in pairs)
         self.mid = nn.ModuleList(GELUConv(bottom, bottom, embed) for _ in range(2))
         self.ups = nn.ModuleList(Up(o, i, i, embed) for i, o in reversed(pairs))
-        self.out = nn.Conv2d(channels[0], in_channels, 3, padding=1)
+        self.out = nn.Conv2d(channels[0], in_channels * patch**2, 3, padding=1)
         self.time_embed = Embed(time_dim, bottom, time_dim)
         self.class_embed = Embed(num_classes, bottom, bottom)
 
@@ -101,7 +101,7 @@ class TorchUNet(nn.Module):
         film = F.gelu(e) if self.condition == "film" else None
         added = e[:, :, None, None]
 
-        skips = [self.init(x, None)]
+        skips = [self.init(F.pixel_unshuffle(x, self.patch), None)]
         for down in self.downs:
             skips.append(down(skips[-1], film))
         h = skips.pop()
@@ -111,7 +111,7 @@ class TorchUNet(nn.Module):
         h = h + added if self.condition == "after-mid" else h
         for up in self.ups:
             h = up(h, skips.pop(), film)
-        return self.out(h)
+        return F.pixel_shuffle(self.out(h), self.patch)
 
 
 def torch_unet(model: UNet) -> TorchUNet:
