@@ -1,0 +1,84 @@
+"""The example programs run as a teacher would run them: as their own process, in a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import minidiff as md
+from minidiff.train import load_model
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ("--data", "glyphs", "--steps", "3", "--batch", "4", "--channels", "8,16", "--guidance", "1")
+
+
+def run(name: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder in which train_mnist has run, and what it printed."""
+    folder = tmp_path_factory.mktemp("examples")
+    done = run("train_mnist", *TINY, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_train_mnist_leaves_a_model_that_loads_and_a_sheet(trained: tuple[Path, str]) -> None:
+    folder, printed = trained
+    assert sorted(p.name for p in (folder / "trained").iterdir()) == ["digits.png", "model.npz"]
+    loaded = load_model(folder / "trained" / "model.npz")
+    assert loaded.model.config["channels"] == [8, 16]
+    assert loaded.schedule.config == md.diffusion.make_schedule("cosine", T=100).config
+    assert loaded.classes == tuple("0123456789")
+    assert f"a U-Net of {loaded.model.num_parameters():,} parameters" in printed
+    assert "step      3 of 3   loss" in printed
+    with Image.open(folder / "trained" / "digits.png") as sheet:
+        assert sheet.width > 600 and sheet.convert("L").getextrema()[0] < 50      # not a blank page
+
+
+def test_train_mnist_refuses_to_write_over_a_model(trained: tuple[Path, str]) -> None:
+    folder, _ = trained
+    before = (folder / "trained" / "model.npz").read_bytes()
+    done = run("train_mnist", *TINY, folder=folder)
+    assert done.returncode == 2
+    assert "model.npz is there already; give another --out" in done.stderr
+    assert (folder / "trained" / "model.npz").read_bytes() == before
+
+
+def test_sample_grid_draws_a_sheet_and_a_film_by_seed(trained: tuple[Path, str]) -> None:
+    folder, _ = trained
+    made = {}
+    for out, seed in (("one", "5"), ("same", "5"), ("other", "6")):
+        done = run("sample_grid", "trained/model.npz", "--classes", "3,7", "--per-class", "2", "--steps", "4",
+                   "--seed", seed, "--out", out, folder=folder)
+        assert done.returncode == 0, done.stderr
+        assert "drawing 4 digits in 4 steps" in done.stdout
+        made[out] = (folder / out / "digits.png").read_bytes()
+    assert made["one"] == made["same"] != made["other"]
+    with Image.open(folder / "one" / "digits.gif") as film:
+        assert film.n_frames == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere.npz",), "sample_grid: nowhere.npz: no such file"),
+        (("trained/model.npz", "--classes", "12"), "sample_grid: sample: class 12 is not in this model; it knows 0-9"),
+    ],
+)
+def test_sample_grid_says_what_is_wrong_in_one_line(
+    trained: tuple[Path, str], arguments: tuple[str, ...], message: str
+) -> None:
+    folder, _ = trained
+    done = run("sample_grid", *arguments, folder=folder)
+    assert done.returncode == 1
+    assert done.stderr.strip() == message
