@@ -18,6 +18,17 @@ hypothesis.settings.load_profile("minidiff")
 backend.set_num_threads(2)
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "torch: compares with PyTorch, and is skipped where it is not installed")
+
+
+def pytest_collection_modifyitems(items):
+    """Every test that asks for PyTorch carries the mark, so that `pytest -m torch` runs just these."""
+    for item in items:
+        if "torch" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.torch)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

@@ -247,10 +247,11 @@ def test_a_broadcast_view_may_be_a_gradient():
     "op",
     [
         lambda x: ops.conv2d(x, Tensor(np.ones((2, 2, 3, 3)))), lambda x: ops.conv2d(x, Tensor(np.ones((2, 2, 3, 3))), stride=2),
+        lambda x: ops.conv2d(x, Tensor(np.ones((1, 2, 3, 3))), stride=2),
         lambda x: ops.conv_transpose2d(x, Tensor(np.ones((2, 2, 2, 2)))), lambda x: ops.group_norm(x, 2) * x,
         lambda x: ops.group_norm_gelu(x, 1) * x, ops.gelu, lambda x: ops.mse_loss(x, x * 0.5),
     ],
-    ids=["conv2d", "conv2d, stride 2", "conv_transpose2d", "group_norm", "group_norm_gelu", "gelu", "mse_loss"],
+    ids=["conv2d", "conv2d, stride 2", "conv2d, to one channel", "conv_transpose2d", "group_norm", "group_norm_gelu", "gelu", "mse_loss"],
 )  # fmt: skip
 def test_kernels_take_a_broadcast_view_as_gradient(rng, op):
     """loss.sum().backward() must mean what a gradient of written-out ones means."""
