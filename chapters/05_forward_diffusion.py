@@ -201,7 +201,8 @@ assert abs(growth - beta.sum()) < 0.1
 #   thermodynamics*, 2015: where diffusion models began.
 # * J. Ho, A. Jain, P. Abbeel, *Denoising diffusion probabilistic models*, 2020: the steps, the shortcut, and the
 #   :math:`\beta` for T = 1000.
-# * A. Nichol, P. Dhariwal, *Improved denoising diffusion probabilistic models*, 2021: the cosine.
+# * A. Nichol, P. Dhariwal, *Improved denoising diffusion
+#   probabilistic models*, 2021: the cosine.
 # * S. Lin, B. Liu, J. Li, X. Yang, *Common diffusion noise schedules and sample steps are flawed*, 2023: schedules
 #   that do not end in noise, and what it costs.
 #

@@ -275,10 +275,14 @@ assert 0.05 < whole.numpy().std() < 1
 #
 # Further reading
 # ---------------
-# * O. Ronneberger, P. Fischer, T. Brox, *U-Net: convolutional networks for biomedical image segmentation*, 2015.
-# * D. Hendrycks, K. Gimpel, *Gaussian error linear units*, 2016.
-# * A. Vaswani et al., *Attention is all you need*, 2017: section 3.5 has the clock.
-# * Y. Wu, K. He, *Group normalization*, 2018.
+# * O. Ronneberger, P. Fischer, T. Brox,
+#   *U-Net: convolutional networks for biomedical image segmentation*, 2015.
+# * D. Hendrycks, K. Gimpel, *Gaussian error linear units*,
+#   2016.
+# * A. Vaswani et al., *Attention is all you need*, 2017: section 3.5
+#   has the clock.
+# * Y. Wu, K. He, *Group normalization*,
+#   2018.
 # * E. Perez, F. Strub, H. de Vries, V. Dumoulin, A. Courville, *FiLM: visual reasoning with a general conditioning
 #   layer*, 2018.
 #

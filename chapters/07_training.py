@@ -273,8 +273,11 @@ assert np.isclose(ours.out.bias.grad.item(), 2 * once)
 # ---------------
 # * P. Vincent, *A connection between score matching and denoising autoencoders*, 2011: why naming the noise teaches
 #   the shape of the data.
-# * J. Ho, A. Jain, P. Abbeel, *Denoising diffusion probabilistic models*, 2020: algorithm 1 is our loop.
-# * I. Loshchilov, F. Hutter, *Decoupled weight decay regularization*, 2019: AdamW.
-# * T. Hang et al., *Efficient diffusion training via min-SNR weighting strategy*, 2023: how much each t should count.
+# * J. Ho, A. Jain, P. Abbeel, *Denoising diffusion probabilistic
+#   models*, 2020: algorithm 1 is our loop.
+# * I. Loshchilov, F. Hutter, *Decoupled weight decay
+#   regularization*, 2019: AdamW.
+# * T. Hang et al., *Efficient diffusion training via min-SNR
+#   weighting strategy*, 2023: how much each t should count.
 #
 # The network now names noise. The next chapter turns that into digits.

@@ -182,8 +182,8 @@ for i, k in enumerate(moments):
 for row in range(8):
     name = r"$\hat x_0$" if row % 2 else "$x_t$"
     axes[row, 0].text(-5, 16, name, ha="right", va="center", color=MUTED)
-fig.text(0.065, 0.96, "after step", size=9, color=MUTED, ha="right", va="bottom")
-fig.subplots_adjust(left=0.07, right=0.995, bottom=0.005, top=0.955, wspace=0.06, hspace=0.06)
+fig.text(0.085, 0.96, "after step", size=9, color=MUTED, ha="right", va="bottom")
+fig.subplots_adjust(left=0.09, right=0.995, bottom=0.005, top=0.955, wspace=0.06, hspace=0.06)
 plt.show()
 
 # %%
@@ -248,40 +248,12 @@ asked = md.diffusion.sample(oracle, schedule, labels, sampler="ddim", steps=10, 
 assert np.array_equal(nearest(asked)[0], labels)
 
 # %%
-# What would break it
-# -------------------
-# *A schedule that does not end in noise.* Chapter 5 found that the report's leaves 60 % of the picture at t = T. Even
-# a perfect network then starts from something that it takes for a picture of its own, six tenths strong. It was grey
-# noise, so the digits nearest to plain grey are taken again and again, and others hardly ever:
-
-report = md.diffusion.make_schedule("linear", T=T)
-skewed = np.bincount(nearest(md.diffusion.sample(ExactDenoiser(report), report, no_class, batch_size=N))[0], minlength=10)
-print("each digit, cosine:          ", *counts)
-print("each digit, report's schedule:", *skewed)
-assert skewed.max() > 70 and skewed.min() < 10
-greyness = (points**2).sum(1)  # the squared distance from plain grey, 0
-assert np.corrcoef(greyness, skewed)[0, 1] < -0.8 < np.corrcoef(greyness, counts)[0, 1]
-
-# %%
-# *Noise in the last step* stays in the picture as grain. *No clipping*: at t = T a fault in :math:`\hat\epsilon` is
-# divided by :math:`\sqrt{\bar\alpha_T}` on its way into :math:`\hat x_0`, here that is a factor of two thousand:
-
-print(f"1/√ᾱ_T = {1 / np.sqrt(alpha_bar[T]):.0f}")
-assert 1 / np.sqrt(alpha_bar[T]) > 1000
-
-# %%
-# *One generator for the whole batch*: then a picture changes when another batch size is chosen. Here picture i
-# depends on the seed and on i alone:
-
-few = md.diffusion.sample(oracle, schedule, no_class[:5], sampler="ddpm", seed=0, batch_size=2)
-assert np.allclose(few, pictures[:5], atol=1e-4)
-
-# %%
-# The library's two step functions are our two formulas:
+# Inside, the library has one function for each of our two formulas:
 
 x0_hat, xt = beliefs[50][:5], xs[49][:5]  # both belong to t = 50
-one = np.ones_like(xt)
-assert np.allclose(ddpm_step(schedule, xt, x0_hat, 50, 49, lambda: one), posterior_mean(xt, x0_hat, 50) + sigma[50], atol=1e-5)
+ones = np.ones_like(xt)
+ours = posterior_mean(xt, x0_hat, 50) + sigma[50] * ones
+assert np.allclose(ddpm_step(schedule, xt, x0_hat, 50, 49, lambda: ones), ours, atol=1e-5)
 assert np.allclose(ddim_step(schedule, xt, x0_hat, 1, 0, draw, eta=0.0), x0_hat, atol=1e-5)
 
 # %%
@@ -307,6 +279,32 @@ else:
     print("no bundled model in this installation; examples/train_mnist.py trains one")
 
 # %%
+# What would break it
+# -------------------
+# *A schedule that does not end in noise.* Chapter 5 found that the report's leaves 60 % of the picture at t = T. Even
+# a perfect network then starts from something that it takes for a picture of its own, six tenths strong. It was grey
+# noise, so the digits nearest to plain grey are taken again and again, and others hardly ever:
+
+report = md.diffusion.make_schedule("linear", T=T)
+skewed = np.bincount(nearest(md.diffusion.sample(ExactDenoiser(report), report, no_class, batch_size=N))[0], minlength=10)
+print("each digit, cosine:          ", *counts)
+print("each digit, report's schedule:", *skewed)
+assert skewed.max() > 70 and skewed.min() < 10
+greyness = (points**2).sum(1)  # the squared distance from plain grey, 0
+assert np.corrcoef(greyness, skewed)[0, 1] < -0.8 < np.corrcoef(greyness, counts)[0, 1]
+
+# %%
+# *Noise in the last step* stays in the picture as grain. *No clipping*: at t = T a fault in :math:`\hat\epsilon` is
+# divided by :math:`\sqrt{\bar\alpha_T}` on its way into :math:`\hat x_0`; here that makes it two thousand times as
+# large. *One generator for the whole batch*: then a picture changes when another batch size is chosen. Here picture i
+# depends on the seed and on i alone:
+
+assert 1 / np.sqrt(alpha_bar[T]) > 2000
+
+few = md.diffusion.sample(oracle, schedule, no_class[:5], sampler="ddpm", seed=0, batch_size=2)
+assert np.allclose(few, pictures[:5], atol=1e-4)
+
+# %%
 # Exercises
 # ---------
 # 1. **Easy.** Add noise in the last step too, with :math:`\sigma = \sqrt{\beta_1}`. How large is the grain? Compute it
@@ -320,8 +318,10 @@ else:
 #
 # Further reading
 # ---------------
-# * J. Ho, A. Jain, P. Abbeel, *Denoising diffusion probabilistic models*, 2020: algorithm 2, and equations 6 and 7.
-# * J. Song, C. Meng, S. Ermon, *Denoising diffusion implicit models*, 2021: DDIM.
+# * J. Ho, A. Jain, P. Abbeel, *Denoising diffusion probabilistic
+#   models*, 2020: algorithm 2, and equations 6 and 7.
+# * J. Song, C. Meng, S. Ermon, *Denoising diffusion implicit models*, 2021: DDIM, and why a network trained for DDPM
+#   may be used with it.
 # * Y. Song, J. Sohl-Dickstein, D. Kingma, A. Kumar, S. Ermon, B. Poole, *Score-based generative modeling through
 #   stochastic differential equations*, 2021: both samplers as two ways to follow the same flow.
 #
