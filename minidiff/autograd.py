@@ -55,13 +55,14 @@ class Op:
     """One differentiable operation: arrays in, one array out.
 
     A subclass gives `forward(*arrays) -> array` and `backward(gy) -> one gradient per input`, and
-    calls `self.save(...)` in forward for the inputs and the output that backward needs. Options go
-    to the constructor: `Sum(axis=1)(x)`. Broadcasting is undone by the engine: a gradient may have
+    calls `self.save(...)` in forward for the inputs and the output that backward needs; what carries
+    no gradient (a mask, a sign) goes to `self.cache`. Options go to the constructor: `Sum(axis=1)(x)`. Broadcasting is undone by the engine: a gradient may have
     the broadcast shape. `self.needs[i]` says whether the gradient of input i is wanted.
     """
 
     edges: tuple[Edge, ...] = ()  # where each input came from; None where no gradient is needed
     released = False
+    cache: Any = None
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -90,7 +91,7 @@ class Op:
         arrays = _distinct([x.data for x in inputs])
         y = self.forward(*arrays)
         out = Tensor(y)
-        if is_grad_enabled() and any(x.requires_grad for x in inputs):
+        if is_grad_enabled() and y.dtype.kind == "f" and any(x.requires_grad for x in inputs):
             self._record(inputs, arrays, y)
             out.requires_grad, out.creator = True, self
         else:
@@ -120,6 +121,7 @@ class Op:
     def release(self) -> None:
         """Let go of everything kept for backward."""
         self._kept = self._slots = ()
+        self.cache = None
 
     def gradients(self, gy: Tensor, create_graph: bool) -> Sequence[Tensor | None]:
         """The gradient of every input, given the gradient of the output."""
@@ -131,10 +133,8 @@ class Op:
 class FusedOp(Op):
     """An operation with a kernel: forward and backward work on arrays, `reference` on Tensors.
 
-    All inputs are saved. What else backward needs (a mean, a mask) goes to `self.cache`.
+    All inputs are saved; what else backward needs (a mean, a deviation) goes to `self.cache`.
     """
-
-    cache: Any = None
 
     @staticmethod
     def reference(*inputs: Any, **options: Any) -> Tensor:
@@ -144,10 +144,6 @@ class FusedOp(Op):
     def _record(self, inputs: Sequence[Tensor], arrays: Sequence[Array], y: Array) -> None:
         self._kept = tuple(arrays)
         super()._record(inputs, arrays, y)
-
-    def release(self) -> None:
-        super().release()
-        self.cache = None
 
     @property
     def saved(self) -> tuple[Array, ...]:  # type: ignore[override]
@@ -176,9 +172,9 @@ class _Slot:
 
     def tensor(self, op: Op) -> Tensor:
         """The array as a Tensor with its history."""
-        if isinstance(self.edge, Tensor):
+        if isinstance(self.edge, Tensor) and self.edge.data is self.array:
             return self.edge
-        x = Tensor(self.array)
+        x = Tensor(self.array)  # also for a leaf that was given new data since: its old numbers, its place
         if self.edge is not None:
             x.requires_grad, x.creator = True, op if self.edge is OUTPUT else self.edge
         return x
@@ -324,7 +320,7 @@ def _upstream(y: Tensor, gy: Any) -> Tensor:
         if y.size != 1:
             raise BadInput(f"backward: gy is needed for a tensor of shape {y.shape}; only a single number has a default")
         return Tensor(array_module(y.data).ones_like(y.data))
-    gy = gy if isinstance(gy, Tensor) else Tensor(array_module(y.data).asarray(gy, dtype=y.dtype))
+    gy = gy.astype(y.dtype) if isinstance(gy, Tensor) else Tensor(array_module(y.data).asarray(gy, dtype=y.dtype))
     if gy.shape != y.shape:
         raise BadInput(f"backward: gy has shape {gy.shape}, the tensor has {y.shape}")
     return gy

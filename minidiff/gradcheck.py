@@ -132,7 +132,7 @@ def _check_second(
 
     def psi(*arguments: Tensor) -> Tensor:
         gs = grad(fn(*arguments), [arguments[i] for i in checked], u, create_graph=True)
-        terms = [(v * g).sum() for v, g in zip(vs, gs, strict=True) if g is not None and g.requires_grad]
+        terms = [(v * g).sum() for v, g in zip(vs, gs, strict=True) if g is not None]
         total = sum((x * 0.0).sum() for x in (arguments[i] for i in checked))  # linear fn: slope zero, still a graph
         return sum(terms, total)
 

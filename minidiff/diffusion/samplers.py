@@ -25,7 +25,7 @@ Callback = Callable[[int, int, np.ndarray, np.ndarray, np.ndarray], Any]
 def time_steps(T: int, steps: int | None = None) -> list[int]:
     """τ_K … τ_0: `steps` + 1 whole numbers evenly spaced from T down to 0. Raises BadInput."""
     steps = T if steps is None else steps
-    if int(steps) != steps or not 1 <= steps <= T:
+    if not (1 <= steps <= T and int(steps) == steps):
         raise BadInput(f"sample: steps must be a whole number from 1 to {T}, the model's T; got {steps}")
     return [int(t) for t in np.round(np.linspace(T, 0, int(steps) + 1))]
 
@@ -86,7 +86,7 @@ def sample(
     """
     labels = np.asarray(labels)
     times = time_steps(schedule.T, steps)
-    _check(model, labels, sampler, guidance, eta, batch_size)
+    _check(model, labels, sampler, guidance, eta, seed, batch_size)
     config = model.config
     shape = (config["in_channels"], config["image_size"], config["image_size"])
     pictures = np.empty((len(labels), *shape), np.float32)
@@ -127,7 +127,9 @@ def _bar(total: int, progress: bool) -> Any:
     return tqdm(total=total, disable=not progress, desc="sampling", unit="step", leave=False)
 
 
-def _check(model: Any, labels: np.ndarray, sampler: str, guidance: float, eta: float, batch_size: int) -> None:
+def _check(
+    model: Any, labels: np.ndarray, sampler: str, guidance: float, eta: float, seed: int, batch_size: int
+) -> None:
     if sampler not in SAMPLERS:
         raise BadInput(f"sample: sampler {sampler!r} is unknown; it is one of: {', '.join(SAMPLERS)}")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
@@ -139,5 +141,7 @@ def _check(model: Any, labels: np.ndarray, sampler: str, guidance: float, eta: f
         raise BadInput(f"sample: guidance must be a finite number, 0 or more; got {guidance}")
     if not 0.0 <= eta <= 1.0:
         raise BadInput(f"sample: eta must lie between 0 and 1, got {eta}")
+    if int(seed) != seed or seed < 0:
+        raise BadInput(f"sample: seed must be a whole number, 0 or more; got {seed}")
     if batch_size < 1:
         raise BadInput(f"sample: batch_size must be 1 or more, got {batch_size}")

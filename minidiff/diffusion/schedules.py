@@ -62,8 +62,9 @@ def make_schedule(
     """
     if name not in SCHEDULES:
         raise BadInput(f"schedule {name!r} is unknown; it is one of: {', '.join(SCHEDULES)}")
-    if int(T) != T or T < 1:
+    if not (np.isfinite(T) and int(T) == T and T >= 1):
         raise BadInput(f"schedule: T must be a whole number of steps, 1 or more; got {T}")
+    T = int(T)
     if name == "cosine":
         beta = _cosine(T, s)
         config: dict[str, Any] = {"name": name, "T": T, "s": s}

@@ -37,13 +37,14 @@ def _gemm(dtype: np.dtype) -> Callable[..., None] | None:
 def multiply_add(a: np.ndarray, b: np.ndarray, out: np.ndarray, fresh: bool = False) -> None:
     """out += a b, or out = a b if `fresh`.            # (M,K) (K,N) -> (M,N)
 
-    One axis of each matrix must be contiguous (rows may be far apart, a or b may be transposed);
-    out's rows must be.
+    Rows of a, b and out may be far apart, and a or b transposed; what BLAS cannot read in place is
+    copied first. The rows of out must be contiguous.
     """
     gemm = _gemm(out.dtype)
     if gemm is None or 0 in (*a.shape, *b.shape):
         np.add(0 if fresh else out, a @ b, out=out)
         return
+    a, b = _readable(a), _readable(b)
     (m, k), n = a.shape, b.shape[1]
     real = ctypes.c_float if out.itemsize == 4 else ctypes.c_double
     (a_order, a_stride), (b_order, b_stride), (_, out_stride) = _layout(a), _layout(b), _layout(out)
@@ -55,14 +56,20 @@ def multiply_add(a: np.ndarray, b: np.ndarray, out: np.ndarray, fresh: bool = Fa
     )  # fmt: skip
 
 
+def _readable(x: np.ndarray) -> np.ndarray:
+    """x, or a copy where its lines are not contiguous or lie over each other (a broadcast or flipped array)."""
+    (rows, columns), size = x.strides, x.itemsize
+    by_rows = columns == size and rows >= size * x.shape[1]
+    by_columns = rows == size and columns >= size * x.shape[0]
+    return x if by_rows or by_columns else np.ascontiguousarray(x)
+
+
 def _layout(x: np.ndarray) -> tuple[bytes, int]:
-    """How BLAS is to read x: as it lies or transposed, and the distance from line to line in numbers."""
+    """How BLAS is to read a readable x: as it lies or transposed, and the distance from line to line in numbers."""
     rows, columns = x.strides
-    if columns == x.itemsize or x.shape[1] == 1:
+    if columns == x.itemsize:
         return b"N", max(rows // x.itemsize, x.shape[1])
-    if rows == x.itemsize or x.shape[0] == 1:
-        return b"T", max(columns // x.itemsize, x.shape[0])
-    raise ValueError(f"multiply_add: no axis of a matrix with strides {x.strides} is contiguous")
+    return b"T", max(columns // x.itemsize, x.shape[0])
 
 
 def _by_reference(kind: Any, *values: float) -> list[Any]:

@@ -404,12 +404,12 @@ def gelu_backward(x: np.ndarray, gy: np.ndarray, approximate: str) -> np.ndarray
 def _rows(x: np.ndarray, groups: int) -> np.ndarray:
     """(N,C,…) -> (N·G, C/G, …): one row per group of each sample."""
     n, c = x.shape[:2]
-    return np.ascontiguousarray(x).reshape(n * groups, c // groups, -1)
+    return np.ascontiguousarray(x).reshape(n * groups, c // groups, math.prod(x.shape[2:]))
 
 
 def _row_weights(p: np.ndarray, n: int, groups: int) -> np.ndarray:
     """γ or β, shared (C,) or one for each sample (N,C), as (N·G, C/G, 1) beside the rows."""
-    return np.ascontiguousarray(np.broadcast_to(p, (n, p.shape[-1]))).reshape(n * groups, -1, 1)
+    return np.ascontiguousarray(np.broadcast_to(p, (n, p.shape[-1]))).reshape(n * groups, p.shape[-1] // groups, 1)
 
 
 def _row_blocks(lo: int, hi: int, row_size: int) -> list[slice]:
@@ -419,7 +419,7 @@ def _row_blocks(lo: int, hi: int, row_size: int) -> list[slice]:
 
 def _row_sum(a: np.ndarray) -> np.ndarray:
     """Σ over a row, shaped to be taken from it.            # (R,C/G,P) -> (R,1,1)"""
-    return a.reshape(len(a), -1).sum(axis=1)[:, None, None]
+    return a.reshape(len(a), math.prod(a.shape[1:])).sum(axis=1)[:, None, None]
 
 
 def group_norm(

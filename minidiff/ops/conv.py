@@ -158,8 +158,8 @@ def conv2d(
     """
     stride, dilation = _pair("conv2d", "stride", stride, 1), _pair("conv2d", "dilation", dilation, 1)
     padding = _pair("conv2d", "padding", padding, 0)
-    c = weight.shape[1] * groups if weight.ndim == 4 else 0
-    _check("conv2d", x, weight, bias, groups, c, weight.shape[0])
+    o, c = (weight.shape[0], weight.shape[1] * groups) if weight.ndim == 4 else (0, 0)
+    _check("conv2d", x, weight, bias, groups, c, o)
     sizes = [output_size(*args) for args in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)]
     if min(sizes) < 1:
         raise BadInput(
@@ -182,9 +182,13 @@ def conv_transpose2d(
     name = "conv_transpose2d"
     stride, dilation = _pair(name, "stride", stride, 1), _pair(name, "dilation", dilation, 1)
     padding, extra = _pair(name, "padding", padding, 0), _pair(name, "output_padding", output_padding, 0)
-    c, o = weight.shape[0], weight.shape[1] * groups if weight.ndim == 4 else 0
+    c, o = (weight.shape[0], weight.shape[1] * groups) if weight.ndim == 4 else (0, 0)
     _check(name, x, weight, bias, groups, c, o)
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
         raise BadInput(f"{name}: output_padding {extra} must be smaller than stride {stride} or dilation {dilation}")
+    axes = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, extra, strict=True)
+    sizes = tuple((h - 1) * s - 2 * p + d * (k - 1) + e + 1 for h, k, s, p, d, e in axes)
+    if min(sizes) < 1:
+        raise BadInput(f"{name}: padding {padding} leaves nothing of the image: it would come out as {sizes}")
     op = ConvTranspose2d(stride=stride, padding=padding, output_padding=extra, dilation=dilation, groups=groups)
     return op(x, weight) if bias is None else op(x, weight, bias)

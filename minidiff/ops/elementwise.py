@@ -27,11 +27,13 @@ def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
     """x as a Tensor. A Python number takes the dtype of `like`: it never promotes float32 to float64."""
     if isinstance(x, Tensor):
         return x
+    if isinstance(x, np.generic):
+        x = x.item()
     xp = np if like is None else array_module(like.data)
     if isinstance(x, bool | int | float) and like is not None:
         keep = like.dtype.kind == "f" or not isinstance(x, float)
         return Tensor(xp.asarray(x, dtype=like.dtype if keep else np.float32))
-    if isinstance(x, np.ndarray | np.generic) or hasattr(x, "__cuda_array_interface__"):
+    if isinstance(x, np.ndarray) or hasattr(x, "__cuda_array_interface__"):
         return Tensor(xp.asarray(x))
     if isinstance(x, int | float | list | tuple):
         array = xp.asarray(x)
@@ -41,13 +43,33 @@ def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
 
 def _binary(op: Op, a: Any, b: Any) -> Tensor:
     """Apply an operation of two arguments that broadcast against each other."""
+    a, b = _pair(op.name.lower(), a, b)
+    return op(a, b)
+
+
+def _pair(name: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
+    """Two arguments as tensors whose shapes broadcast; an integer one takes the other's floating-point dtype."""
     a = as_tensor(a, b if isinstance(b, Tensor) else None)
     b = as_tensor(b, a)
+    if a.dtype.kind == "f" and b.dtype.kind != "f":
+        b = astype(b, a.dtype)
+    elif b.dtype.kind == "f" and a.dtype.kind != "f":
+        a = astype(a, b.dtype)
+    _broadcast(name, a.shape, b.shape)
+    return a, b
+
+
+def _broadcast(name: str, *shapes: tuple[int, ...]) -> None:
     try:
-        np.broadcast_shapes(a.shape, b.shape)
+        np.broadcast_shapes(*shapes)
     except ValueError:
-        raise BadInput(f"{op.name.lower()}: shapes {a.shape} and {b.shape} do not broadcast") from None
-    return op(a, b)
+        raise BadInput(f"{name}: shapes {' and '.join(map(str, shapes))} do not broadcast") from None
+
+
+def _floating(name: str, x: Tensor) -> Tensor:
+    if x.dtype.kind != "f":
+        raise BadInput(f"{name}: x must hold floating-point numbers, got {x.dtype}")
+    return x
 
 
 class AsType(Op):
@@ -186,8 +208,8 @@ def neg(x: Tensor) -> Tensor:
 
 def pow(x: Any, p: Any) -> Tensor:
     """xᵖ; p may be a number, or a tensor if x is positive (xᵖ = e^{p ln x})."""
-    if isinstance(p, int | float):
-        return Pow(p=p)(as_tensor(x))
+    if isinstance(p, int | float | np.generic):
+        return Pow(p=p.item() if isinstance(p, np.generic) else p)(as_tensor(x))
     p = as_tensor(p)
     return exp(p * log(as_tensor(x, p)))
 
@@ -302,22 +324,22 @@ class Abs(Op):
     """y = |x|            gx = gy sign x   (0 at 0)"""
 
     def forward(self, x: Array) -> Array:
-        self.sign = array_module(x).sign(x)
+        self.cache = array_module(x).sign(x)
         return array_module(x).abs(x)
 
     def backward(self, gy: Tensor) -> Tensor:
-        return gy * Tensor(self.sign)
+        return gy * Tensor(self.cache)
 
 
 class ReLU(Op):
     """y = max(x, 0)            gx = gy where x > 0, else 0"""
 
     def forward(self, x: Array) -> Array:
-        self.positive = x > 0
+        self.cache = x > 0
         return array_module(x).maximum(x, 0)
 
     def backward(self, gy: Tensor) -> Tensor:
-        return gy * Tensor(self.positive.astype(gy.dtype))
+        return gy * Tensor(self.cache.astype(gy.dtype))
 
 
 class Clip(Op):
@@ -327,11 +349,11 @@ class Clip(Op):
     high: float
 
     def forward(self, x: Array) -> Array:
-        self.inside = (x >= self.low) & (x <= self.high)
+        self.cache = (x >= self.low) & (x <= self.high)
         return array_module(x).clip(x, self.low, self.high)
 
     def backward(self, gy: Tensor) -> Tensor:
-        return gy * Tensor(self.inside.astype(gy.dtype))
+        return gy * Tensor(self.cache.astype(gy.dtype))
 
 
 def exp(x: Tensor) -> Tensor:
@@ -411,20 +433,20 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
         condition = condition.data
     if getattr(condition, "dtype", None) != np.bool_:
         raise BadInput("where: the condition must be an array of booleans")
-    return _binary(Where(condition=condition), a, b)
+    a, b = _pair("where", a, b)
+    _broadcast("where", condition.shape, a.shape, b.shape)
+    return Where(condition=condition)(a, b)
 
 
 def maximum(a: Any, b: Any) -> Tensor:
     """The larger of a and b; the gradient goes to the larger, to a where they are equal."""
-    a = as_tensor(a, b if isinstance(b, Tensor) else None)
-    b = as_tensor(b, a)
+    a, b = _pair("maximum", a, b)
     return where(a.data >= b.data, a, b)
 
 
 def minimum(a: Any, b: Any) -> Tensor:
     """The smaller of a and b; the gradient goes to the smaller, to a where they are equal."""
-    a = as_tensor(a, b if isinstance(b, Tensor) else None)
-    b = as_tensor(b, a)
+    a, b = _pair("minimum", a, b)
     return where(a.data <= b.data, a, b)
 
 
@@ -481,9 +503,9 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """x Φ(x), exactly ("none") or by the tanh formula ("tanh")."""
     if approximate not in ("none", "tanh"):
         raise BadInput(f"gelu: approximate={approximate!r} is unknown; it is 'none' or 'tanh'")
-    return GELU(approximate=approximate)(x)
+    return GELU(approximate=approximate)(_floating("gelu", x))
 
 
 def silu(x: Tensor) -> Tensor:
     """x σ(x), also called swish."""
-    return SiLU()(x)
+    return SiLU()(_floating("silu", x))

@@ -63,6 +63,8 @@ def mse_loss(a: Any, b: Any) -> Tensor:
     b = as_tensor(b, a)
     if a.shape != b.shape:
         raise BadInput(f"mse_loss: shapes {a.shape} and {b.shape} differ")
+    if a.dtype.kind != "f" or b.dtype.kind != "f":
+        raise BadInput(f"mse_loss: both must hold floating-point numbers, got {a.dtype} and {b.dtype}")
     return MSELoss()(a, b)
 
 

@@ -76,6 +76,8 @@ class GroupNormGELU(GroupNorm):
 def _check(name: str, x: Tensor, groups: int, gamma: Tensor | None, beta: Tensor | None) -> None:
     if x.ndim < 2:
         raise BadInput(f"{name}: x must be (N,C,…), got shape {x.shape}")
+    if x.dtype.kind != "f":
+        raise BadInput(f"{name}: x must hold floating-point numbers, got {x.dtype}")
     n, c = x.shape[:2]
     if groups < 1 or c % groups:
         raise BadInput(f"{name}: {c} channels do not divide into {groups} groups (x {x.shape})")

@@ -72,12 +72,13 @@ class Max(Op):
     def forward(self, x: Array) -> Array:
         xp = array_module(x)
         top = x.max(axis=self.axes, keepdims=True)
-        self.share = (x == top).astype(x.dtype)
-        self.share /= self.share.sum(axis=self.axes, keepdims=True)
+        self.cache = x == top
         return xp.asarray(top if self.keepdims else top.squeeze(self.axes))
 
     def backward(self, gy: Tensor) -> Tensor:
-        return gy.reshape(_keep(self.share.shape, self.axes)) * Tensor(self.share)
+        largest = self.cache.astype(gy.dtype)
+        largest /= largest.sum(axis=self.axes, keepdims=True)
+        return gy.reshape(_keep(largest.shape, self.axes)) * Tensor(largest)
 
 
 class Softmax(Op):
@@ -163,6 +164,8 @@ def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """ln softmax(x) = x − ln Σ eˣ along `axis`."""
-    return x - logsumexp(x, axis, keepdims=True)
+    (axis,) = _axes("log_softmax", axis, x.ndim)
+    z = x - Tensor(x.data.max(axis=axis, keepdims=True))  # first: far from 0, float32 has no digits left for the difference
+    return z - sum(z.exp(), axis, keepdims=True).log()
 
 

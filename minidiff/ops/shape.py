@@ -120,7 +120,8 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     """The numbers of x in another shape; one dimension may be −1, "whatever is left"."""
     shape = tuple(shape)
     known = math.prod(n for n in shape if n != -1)
-    fits = shape.count(-1) <= 1 and (known and x.size % known == 0 if -1 in shape else known == x.size)
+    possible = all(n >= -1 for n in shape) and shape.count(-1) <= 1
+    fits = possible and (known and x.size % known == 0 if -1 in shape else known == x.size)
     if not fits:
         raise BadInput(f"reshape: {x.shape} has {x.size} elements, which do not make {shape}")
     return Reshape(shape=shape)(x)
@@ -129,7 +130,7 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
 def transpose(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
     """x with its axes in the order given; reversed for None."""
     axes = tuple(reversed(range(x.ndim))) if axes is None else tuple(axes)
-    if sorted(a % (x.ndim or 1) for a in axes) != list(range(x.ndim)):
+    if sorted(a + x.ndim if a < 0 else a for a in axes) != list(range(x.ndim)):
         raise BadInput(f"transpose: axes {axes} are no order of the {x.ndim} axes of {x.shape}")
     return Transpose(axes=tuple(a % x.ndim for a in axes))(x)
 
@@ -173,7 +174,11 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 def put(x: Tensor, index: Any, shape: Sequence[int]) -> Tensor:
     """Zeros of `shape` with x added at `index`: what `getitem` took out, put back."""
-    return Put(index=_arrays(index), shape=tuple(shape))(x)
+    index, shape = _arrays(index), tuple(shape)
+    place = np.broadcast_to(np.empty(()), shape)[index].shape if array_module(x.data) is np else x.shape
+    if place != x.shape:
+        raise BadInput(f"put: x {x.shape} does not fit the place {place} that the index names in {shape}")
+    return Put(index=index, shape=shape)(x)
 
 
 def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
@@ -181,6 +186,8 @@ def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     xs = list(xs)
     if not xs:
         raise BadInput("concatenate: there is no tensor to join")
+    if not -xs[0].ndim <= axis < xs[0].ndim:
+        raise BadInput(f"concatenate: axis {axis} is not in a tensor of shape {xs[0].shape}")
     axis %= xs[0].ndim
     rest = [(*x.shape[:axis], *x.shape[axis + 1 :]) for x in xs]
     if any(r != rest[0] for r in rest):

@@ -176,3 +176,11 @@ def epoch_losses(rows: Iterable[dict[str, Any]]) -> list[float]:
 def validation_losses(rows: Iterable[dict[str, Any]]) -> list[list[float]]:
     """``[step, loss]`` wherever the held-out loss was measured."""
     return [[row["step"], row["validation"]] for row in rows if "validation" in row]
+
+
+def loss_curve(rows: Iterable[dict[str, Any]], points: int = 100) -> list[list[float]]:
+    """``[step, loss]`` at about ``points`` steps, each the mean since the one before: the curve in few numbers."""
+    rows = list(rows)
+    ends = sorted({round(len(rows) * k / points) for k in range(1, points + 1)} - {0})
+    starts = [0, *ends[:-1]]
+    return [[rows[b - 1]["step"], round(sum(r["loss"] for r in rows[a:b]) / (b - a), 6)] for a, b in zip(starts, ends)]

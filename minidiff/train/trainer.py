@@ -367,7 +367,7 @@ class Trainer:
             "steps": self.step, "total_steps": self.total,
             "final_loss": None if math.isnan(self.smooth_loss) else round(self.smooth_loss, 6),
             "epoch_losses": records.epoch_losses(rows), "validation_losses": records.validation_losses(rows),
-            "launches": self.launches,
+            "loss_curve": records.loss_curve(rows), "launches": self.launches,
         })
 
 

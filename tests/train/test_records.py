@@ -84,3 +84,10 @@ def test_commands_can_be_typed_again(monkeypatch: pytest.MonkeyPatch, argv: list
     monkeypatch.setattr("sys.argv", argv)
     assert records.command_line() == line
     assert records.typed("plot", Path("a b"), 3) == typed
+
+
+def test_the_loss_curve_in_few_numbers_keeps_the_mean_and_the_end():
+    rows = [{"step": k + 1, "loss": float(k)} for k in range(10)]
+    assert records.loss_curve(rows, points=5) == [[2, 0.5], [4, 2.5], [6, 4.5], [8, 6.5], [10, 8.5]]
+    assert records.loss_curve(rows[:2], points=5) == [[1, 0.0], [2, 1.0]]
+    assert records.loss_curve([]) == []

@@ -1,0 +1,72 @@
+"""Every number in the README comes from a committed record, or from counting."""
+
+import ast
+import json
+import re
+import tokenize
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+QUOTED = re.findall(r"<!--= (.+?) -->(.*?)<!--/-->", README)
+
+
+def code_lines(path: Path) -> int:
+    """Lines that hold code: neither blank, nor comment, nor docstring."""
+    source = path.read_text(encoding="utf-8")
+    prose: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            prose.update(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    code: set[int] = set()
+    for token in tokenize.generate_tokens(iter(source.splitlines(keepends=True)).__next__):
+        if token.type not in silent:
+            code.update(range(token.start[0], token.end[0] + 1))
+    return len(code - prose)
+
+
+def measured(source: str) -> str:
+    """What the record says, or the count: "FILE.json KEY/KEY FORMAT" or "lines FILE FILE"."""
+    first, *rest = source.split(" ")
+    if first == "lines":
+        return str(sum(code_lines(ROOT / name) for name in rest))
+    value = json.loads((ROOT / "chapters" / "results" / first).read_text())
+    for key in rest[0].split("/"):
+        value = value[int(key) if isinstance(value, list) else unquote(key)]
+    return rest[1].format(value)
+
+
+def test_the_readme_quotes_records():
+    assert len(QUOTED) >= 10
+
+
+@pytest.mark.parametrize(("source", "text"), QUOTED, ids=[source for source, _ in QUOTED])
+def test_a_number_in_the_readme_is_the_recorded_one(source, text):
+    assert text == measured(source)
+
+
+def test_the_engine_core_stays_readable_in_one_sitting():
+    assert sum(code_lines(ROOT / "minidiff" / name) for name in ("tensor.py", "autograd.py")) <= 400
+
+
+def test_links_in_the_readme_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_python_example_runs_and_prints_what_it_says(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    promised = re.findall(r"^print\(.*?\) +# (.*?)(?::.*)?$", code, flags=re.M)
+    assert printed == promised and len(printed) == 3
+
+
+def test_counting_skips_what_is_not_code(tmp_path):
+    path = tmp_path / "sample.py"
+    path.write_text('"""Doc."""\n\n# comment\ndef f():\n    """Doc\n    string."""\n    return (1 +\n            2)  # why\n')
+    assert code_lines(path) == 3
