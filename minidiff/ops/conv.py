@@ -48,7 +48,7 @@ class Conv2d(FusedOp):
     def backward(self, gy: Array) -> Any:
         x, w, *b = self.saved
         gx, gw = kernels.of(x).conv2d_backward(x, w, gy, self.needs[:2], **self.options)
-        return gx, gw, *(gy.sum(axis=(0, 2, 3)) for _ in b)
+        return gx, gw, *(gy.sum(axis=(0, 2, 3)) if self.needs[2] else None for _ in b)
 
     @staticmethod
     def reference(
@@ -87,7 +87,7 @@ class ConvTranspose2d(FusedOp):
     def backward(self, gy: Array) -> Any:
         x, w, *b = self.saved
         gx, gw = kernels.of(x).conv_transpose2d_backward(x, w, gy, self.needs[:2], **self.options)
-        return gx, gw, *(gy.sum(axis=(0, 2, 3)) for _ in b)
+        return gx, gw, *(gy.sum(axis=(0, 2, 3)) if self.needs[2] else None for _ in b)
 
     @staticmethod
     def reference(

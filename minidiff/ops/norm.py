@@ -34,13 +34,15 @@ class GroupNorm(FusedOp):
     groups: int
     eps: float
 
+    activate = False  # whether GELU follows at once
+
     def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
-        y, self.cache = kernels.of(x).group_norm(x, gamma, beta, **self.options, activate=False)
+        y, self.cache = kernels.of(x).group_norm(x, gamma, beta, self.groups, self.eps, self.activate)
         return y
 
     def backward(self, gy: Array) -> Any:
         x, gamma, beta = self.saved
-        return kernels.of(x).group_norm_backward(x, gamma, beta, self.cache, gy, self.groups, activate=False)
+        return kernels.of(x).group_norm_backward(x, gamma, beta, self.cache, gy, self.groups, self.activate)
 
     @staticmethod
     def reference(x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> Tensor:
@@ -60,13 +62,7 @@ class GroupNormGELU(GroupNorm):
     which is cheaper than fetching it from memory.
     """
 
-    def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
-        y, self.cache = kernels.of(x).group_norm(x, gamma, beta, **self.options, activate=True)
-        return y
-
-    def backward(self, gy: Array) -> Any:
-        x, gamma, beta = self.saved
-        return kernels.of(x).group_norm_backward(x, gamma, beta, self.cache, gy, self.groups, activate=True)
+    activate = True
 
     @staticmethod
     def reference(x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> Tensor:
