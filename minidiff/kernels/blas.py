@@ -46,13 +46,12 @@ def multiply_add(a: np.ndarray, b: np.ndarray, out: np.ndarray, fresh: bool = Fa
         return
     a, b = _readable(a), _readable(b)
     (m, k), n = a.shape, b.shape[1]
-    real = ctypes.c_float if out.itemsize == 4 else ctypes.c_double
     (a_order, a_stride), (b_order, b_stride), (_, out_stride) = _layout(a), _layout(b), _layout(out)
     # BLAS counts by columns, so it sees each matrix transposed: it is asked for outᵀ = bᵀ aᵀ.
+    real = _FLOAT if out.itemsize == 4 else _DOUBLE
     gemm(
-        b_order, a_order, *_by_reference(ctypes.c_int, n, m, k), *_by_reference(real, 1.0),
-        b.ctypes.data, *_by_reference(ctypes.c_int, b_stride), a.ctypes.data, *_by_reference(ctypes.c_int, a_stride),
-        *_by_reference(real, 0.0 if fresh else 1.0), out.ctypes.data, *_by_reference(ctypes.c_int, out_stride),
+        b_order, a_order, _whole(n), _whole(m), _whole(k), real[1], b.ctypes.data, _whole(b_stride),
+        a.ctypes.data, _whole(a_stride), real[0 if fresh else 1], out.ctypes.data, _whole(out_stride),
     )  # fmt: skip
 
 
@@ -72,5 +71,11 @@ def _layout(x: np.ndarray) -> tuple[bytes, int]:
     return b"T", max(columns // x.itemsize, x.shape[0])
 
 
-def _by_reference(kind: Any, *values: float) -> list[Any]:
-    return [ctypes.byref(kind(value)) for value in values]
+@functools.lru_cache(maxsize=4096)
+def _whole(n: int) -> Any:
+    """A whole number as BLAS wants it, by reference. Making one takes longer than finding it again."""
+    return ctypes.byref(ctypes.c_int(n))
+
+
+_FLOAT = [ctypes.byref(ctypes.c_float(value)) for value in (0.0, 1.0)]
+_DOUBLE = [ctypes.byref(ctypes.c_double(value)) for value in (0.0, 1.0)]

@@ -21,6 +21,7 @@ from .blas import multiply_add
 
 Pair = tuple[int, int]
 BLOCK = 131_072  # numbers per block of an elementwise pass: short enough for the cache, long enough for the threads
+COLUMNS = 512  # positions that one matrix product should cover at least, of as many samples as that takes
 
 
 # ------------------------------------------------------------------------------------ convolution
@@ -87,29 +88,47 @@ class _Bands:
 
     Only the KW sideways shifts of the image are laid out, with the rows of padding above and below:
 
-        bands[c,v,r,j] = x[c, r − p, j + d v − p]                # (C, KW, H' + d (KH − 1), W')
+        bands[c,v,r,i,j] = x[i, c, r − p, j + d v − p]           # (C, KW, H' + d (KH − 1), M, W')
 
     Kernel row u then meets rows d u … d u + H' − 1 of every shift, and because rows follow each
-    other in memory, that is one matrix, read in place: no copy is made of it.
+    other in memory, that is one matrix, read in place: no copy is made of it. The same rows of M
+    samples lie side by side: with small images, one sample alone would make a product too small to
+    be quick.
     """
 
-    def __init__(self, channels: int, image: Pair, kernel: Pair, padding: Pair, dilation: Pair, dtype: Any) -> None:
+    def __init__(
+        self, channels: int, samples: int, image: Pair, kernel: Pair, padding: Pair, dilation: Pair, dtype: Any
+    ) -> None:
         height, width = (h + 2 * p - d * (k - 1) for h, p, d, k in zip(image, padding, dilation, kernel, strict=True))
-        self.bands = np.zeros((channels, kernel[1], height + dilation[0] * (kernel[0] - 1), width), dtype)
+        rows = height + dilation[0] * (kernel[0] - 1)
+        self.bands = np.zeros((channels, kernel[1], rows, samples, width), dtype)
         self.rows = slice(padding[0], padding[0] + image[0])
         self.columns = [_meet(v, image[1], width, 1, padding[1], dilation[1]) for v in range(kernel[1])]
-        self.starts = [dilation[0] * u * width for u in range(kernel[0])]
-        self.size = height * width
+        self.starts = [dilation[0] * u * samples * width for u in range(kernel[0])]
+        self.size = height * samples * width
 
     def load(self, x: np.ndarray) -> None:
-        """Lay out one image (C,H,W)."""
+        """Lay out samples (M,C,H,W)."""
         for v, (at, pixels) in enumerate(self.columns):
-            self.bands[:, v, self.rows, at] = x[:, :, pixels]
+            self.bands[:, v, self.rows, :, at] = x.transpose(1, 2, 0, 3)[..., pixels]
 
     def matrices(self, groups: int) -> list[np.ndarray]:
-        """For each kernel row, its patches.            # KH of (G, C/G·KW, H'·W')"""
+        """For each kernel row, its patches.            # KH of (G, C/G·KW, H'·M·W')"""
         flat = self.bands.reshape(groups, self.bands.shape[0] // groups * self.bands.shape[1], -1)
         return [flat[:, :, start : start + self.size] for start in self.starts]
+
+
+def _sample_blocks(lo: int, hi: int, positions: int) -> list[tuple[int, list[slice]]]:
+    """Samples lo … hi in blocks for `_Bands`: (samples a block, the blocks), the last block apart if it is smaller."""
+    m = min(max(1, COLUMNS // max(positions, 1)), max(hi - lo, 1))
+    whole = [slice(i, i + m) for i in range(lo, hi - m + 1, m)]
+    rest = lo + m * len(whole)
+    return [(m, whole)] + ([(hi - rest, [slice(rest, hi)])] if rest < hi else [])
+
+
+def _side_by_side(x: np.ndarray) -> np.ndarray:
+    """(M,C,H,W) -> (C,H,M,W) in the order of memory: a view for one sample, a copy for several."""
+    return np.ascontiguousarray(x.transpose(1, 2, 0, 3))
 
 
 def _by_kernel_row(w: np.ndarray, groups: int) -> np.ndarray:
@@ -137,15 +156,18 @@ def conv2d(
         taps = _taps(tuple(image), tuple(kernel), size, stride, padding, dilation)
 
     def by_bands(lo: int, hi: int) -> None:
-        bands = _Bands(c, tuple(image), tuple(kernel), padding, dilation, x.dtype)
-        matrices = bands.matrices(groups)
-        for i in range(lo, hi):
-            bands.load(x[i])
-            target = y[i].reshape(groups, o // groups, -1)
-            for u, matrix in enumerate(matrices):
-                _product(weights[u], matrix, target, fresh=u == 0)
-            if b is not None:
-                y[i] += b[:, None, None]
+        for m, blocks in _sample_blocks(lo, hi, size[0] * size[1]):
+            bands = _Bands(c, m, tuple(image), tuple(kernel), padding, dilation, x.dtype)
+            matrices = bands.matrices(groups)
+            for block in blocks:
+                bands.load(x[block])
+                target = _side_by_side(y[block])
+                for u, matrix in enumerate(matrices):
+                    _product(weights[u], matrix, target.reshape(groups, o // groups, -1), fresh=u == 0)
+                if b is not None:
+                    target += b[:, None, None, None]
+                if m > 1:
+                    y[block] = target.transpose(2, 0, 1, 3)
 
     def by_patches(lo: int, hi: int) -> None:
         patches = np.zeros((c, *kernel, *size), x.dtype)
@@ -190,16 +212,19 @@ def _backward_by_mirror(
     gx = np.empty(x.shape, x.dtype)
 
     def work(lo: int, hi: int) -> np.ndarray:
-        bands = _Bands(o, gy.shape[2:], (kh, kw), padding, dilation, x.dtype)
-        matrices = bands.matrices(groups)
         gw = np.zeros(weights.shape, x.dtype)
-        for i in range(lo, hi):
-            bands.load(gy[i])
-            source, target = x[i].reshape(groups, cg, -1), gx[i].reshape(groups, cg, -1)
-            for u, matrix in enumerate(matrices):
-                _product(weights[u], matrix, target, fresh=u == 0)
-                if needs[1]:
-                    _product(source, matrix.swapaxes(1, 2), gw[u], fresh=False)
+        for m, blocks in _sample_blocks(lo, hi, image[0] * image[1]):
+            bands = _Bands(o, m, gy.shape[2:], (kh, kw), padding, dilation, x.dtype)
+            matrices = bands.matrices(groups)
+            for block in blocks:
+                bands.load(gy[block])
+                source, target = _side_by_side(x[block]), _side_by_side(gx[block])
+                for u, matrix in enumerate(matrices):
+                    _product(weights[u], matrix, target.reshape(groups, cg, -1), fresh=u == 0)
+                    if needs[1]:
+                        _product(source.reshape(groups, cg, -1), matrix.swapaxes(1, 2), gw[u], fresh=False)
+                if m > 1:
+                    gx[block] = target.transpose(2, 0, 1, 3)
         return gw
 
     shards = parallel(n, work)

@@ -165,11 +165,12 @@ MNIST = Config(
 )
 
 TINY = Config(
-    preset="tiny", data="mnist", steps=1500, batch=64,
-    model={"channels": [16, 32, 64], "condition": "film", "time_dim": 32},
+    preset="tiny", data="mnist", steps=2500, batch=64,
+    # On 2x2 patches the widths of the full-size network cost a quarter, and draw better than a thinner one.
+    model={"channels": [32, 64, 128], "condition": "film", "time_dim": 32, "patch": 2},
     schedule={"name": "cosine", "T": 100},
     optimizer="adamw", lr=3e-3, lr_schedule="cosine", warmup=100, lr_floor=1e-5,
-    clip=1.0, ema=0.995, drop=0.1,
+    clip=1.0, ema=0.99, drop=0.1,
     sheet_every=500, sheet_per_class=4, guidance=2.0, checkpoint_every=100, validate=256,
 )
 
