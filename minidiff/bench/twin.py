@@ -77,7 +77,7 @@ class TorchUNet(nn.Module):
     """`minidiff.models.UNet` in PyTorch, made from its configuration."""
 
     def __init__(self, in_channels: int, image_size: int, channels: list[int], num_classes: int, time_dim: int,
-                 condition: str, pool: str, patch: int) -> None:  # fmt: skip
+                 condition: str, pool: str, patch: int, target: str) -> None:  # fmt: skip
         super().__init__()
         self.condition, self.time_dim, self.num_classes, self.patch = condition, time_dim, num_classes, patch
         bottom = channels[-1]

@@ -4,8 +4,8 @@ Notation, here and in the chapters: t runs 1 … T and alpha_bar[0] = 1 is store
 needs a special case at its end.
 """
 
-from .forward import predict_x0, q_sample
-from .guidance import guided_noise
+from .forward import TARGETS, predict_x0, q_sample, training_target
+from .guidance import guided_output
 from .loss import drop_labels, loss
 from .samplers import SAMPLERS, sample, time_steps
 from .schedules import SCHEDULES, Schedule, make_schedule
@@ -13,13 +13,15 @@ from .schedules import SCHEDULES, Schedule, make_schedule
 __all__ = [
     "SAMPLERS",
     "SCHEDULES",
+    "TARGETS",
     "Schedule",
     "drop_labels",
-    "guided_noise",
+    "guided_output",
     "loss",
     "make_schedule",
     "predict_x0",
     "q_sample",
     "sample",
     "time_steps",
+    "training_target",
 ]

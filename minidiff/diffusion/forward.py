@@ -1,4 +1,5 @@
-"""The forward process: from a picture to any of its noisy versions in one step, and back by a guess of the noise."""
+"""The forward process: from a picture to any of its noisy versions in one step, what a network may be asked
+about them, and the way back from its answer."""
 
 from __future__ import annotations
 
@@ -26,10 +27,30 @@ def q_sample(schedule: Schedule, x0: Any, t: Any, eps: Any) -> Any:
     return signal * x0 + noise * eps
 
 
-def predict_x0(schedule: Schedule, xt: Any, t: Any, eps: Any) -> Any:
-    """x̂0 = (x_t − √(1 − ᾱ_t) ε̂) / √ᾱ_t: `q_sample` solved for the picture."""
+TARGETS = ("eps", "v")
+
+
+def training_target(schedule: Schedule, x0: Any, t: Any, eps: Any, target: str = "eps") -> Any:
+    """What the network is to say about x_t.
+
+    eps   ε itself (Ho et al. 2020). Where noise is nearly all of x_t, guessing it says little about x0.
+    v     √ᾱ_t ε − √(1 − ᾱ_t) x0 (Salimans & Ho 2022, section 4): the noise where there is little of it,
+          the picture where there is little of that. Large shapes and the class are learned sooner.
+    """
+    if target == "eps":
+        return eps
+    signal, noise = (_column(a, x0) for a in _rates(schedule, t, x0.shape, "training_target"))
+    return signal * eps - noise * x0
+
+
+def predict_x0(schedule: Schedule, xt: Any, t: Any, output: Any, target: str = "eps") -> Any:
+    """x̂0 from x_t and the network's answer.
+
+    eps   x̂0 = (x_t − √(1 − ᾱ_t) ε̂) / √ᾱ_t          `q_sample` solved for the picture
+    v     x̂0 = √ᾱ_t x_t − √(1 − ᾱ_t) v̂               x_t and v are x0 and ε turned by an angle: turn back
+    """
     signal, noise = (_column(a, xt) for a in _rates(schedule, t, xt.shape, "predict_x0"))
-    return (xt - noise * eps) / signal
+    return (xt - noise * output) / signal if target == "eps" else signal * xt - noise * output
 
 
 def _rates(schedule: Schedule, t: Any, shape: tuple[int, ...], name: str) -> tuple[np.ndarray, np.ndarray]:

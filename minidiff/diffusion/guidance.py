@@ -9,11 +9,12 @@ import numpy as np
 from ..autograd import no_grad
 
 
-def guided_noise(model: Any, xt: np.ndarray, t: int, labels: np.ndarray, w: float) -> np.ndarray:
+def guided_output(model: Any, xt: np.ndarray, t: int, labels: np.ndarray, w: float) -> np.ndarray:
     """ε̂ = (1 + w) ε̂(x_t, t, label) − w ε̂(x_t, t, no class)            (Ho & Salimans 2022, eq. 6)
 
     The same as ε̂_u + s (ε̂_c − ε̂_u) with s = 1 + w, the other convention in use. w = 0 is the plain
-    conditional model and asks the network once; any other w asks it for both in one batch.
+    conditional model and asks the network once; any other w asks it for both in one batch. For a
+    model that answers with v the same holds, because ε̂ depends on v̂ along a straight line.
     """
     with no_grad():
         if w == 0:

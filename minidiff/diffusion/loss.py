@@ -1,4 +1,4 @@
-"""What the network is trained on: guess the noise."""
+"""What the network is trained on: guess the noise, or what stands for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from ..nn import functional as F
 from ..tensor import Tensor
-from .forward import q_sample
+from .forward import q_sample, training_target
 from .schedules import Schedule
 
 
@@ -17,13 +17,15 @@ def loss(
 ) -> Tensor:
     """E ‖ε − ε̂(x_t, t, label)‖², a mean over everything (Ho et al. 2020, eq. 14 and algorithm 1).
 
+    A model with `model.target` other than "eps" is asked for that instead; see `training_target`.
     x0 (N,C,H,W) float32 in [−1,1], labels (N,) integers. Each sample draws its own step t from
     1 … T and its own ε from `rng`, and loses its label with probability `drop`.
     """
     t = rng.integers(1, schedule.T + 1, len(x0))
     eps = rng.standard_normal(x0.shape, dtype=np.float32)
     xt = q_sample(schedule, x0, t, eps)
-    return F.mse_loss(model(xt, t, drop_labels(labels, drop, rng)), eps)
+    wanted = training_target(schedule, x0, t, eps, getattr(model, "target", "eps"))
+    return F.mse_loss(model(xt, t, drop_labels(labels, drop, rng)), wanted)
 
 
 def drop_labels(labels: np.ndarray, drop: float, rng: np.random.Generator) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import BadInput
 from .forward import predict_x0
-from .guidance import guided_noise
+from .guidance import guided_output
 from .schedules import Schedule
 
 SAMPLERS = ("ddpm", "ddim")
@@ -103,8 +103,8 @@ def sample(
 
             xt = draw()
             for step, (t, s) in enumerate(zip(times, times[1:], strict=False), start=1):
-                eps = guided_noise(model, xt, t, labels[indices], guidance)
-                x0_hat = predict_x0(schedule, xt, t, eps)
+                output = guided_output(model, xt, t, labels[indices], guidance)
+                x0_hat = predict_x0(schedule, xt, t, output, getattr(model, "target", "eps"))
                 if clip:
                     x0_hat = np.clip(x0_hat, -1.0, 1.0)
                 if sampler == "ddpm":

@@ -162,6 +162,7 @@ class UNet(Module):
     pool          how a DownBlock halves: "conv" (strided) or "rearrange" (RearrangePoolBlock)
     patch         work on patches of this many pixels a side, each one pixel with patch² times the
                   channels: the same network at a quarter of the cost for patch 2
+    target        what the answer means: "eps" the noise, "v" see `diffusion.training_target`
 
     Raises BadInput for sizes that cannot be.
     """
@@ -169,13 +170,14 @@ class UNet(Module):
     def __init__(
         self, in_channels: int = 1, image_size: int = 32, channels: Sequence[int] = (32, 64, 128),
         num_classes: int = 10, time_dim: int = 8, condition: str = "before-mid", pool: str = "conv", patch: int = 1,
+        target: str = "eps",
     ) -> None:  # fmt: skip
-        _check(image_size, channels, num_classes, condition, pool, patch)
+        _check(image_size, channels, num_classes, condition, pool, patch, target)
         self.config = dict(
             in_channels=in_channels, image_size=image_size, channels=list(channels), num_classes=num_classes,
-            time_dim=time_dim, condition=condition, pool=pool, patch=patch,
+            time_dim=time_dim, condition=condition, pool=pool, patch=patch, target=target,
         )  # fmt: skip
-        self.num_classes, self.condition, self.patch = num_classes, condition, patch
+        self.num_classes, self.condition, self.patch, self.target = num_classes, condition, patch, target
         first, bottom = channels[0], channels[-1]
         embed = bottom if condition == "film" else 0             # what a block needs to know of the embedding
         pairs = list(zip(channels, channels[1:], strict=False))
@@ -238,7 +240,8 @@ class UNet(Module):
 
 
 def _check(
-    image_size: int, channels: Sequence[int], num_classes: int, condition: str, pool: str, patch: int
+    image_size: int, channels: Sequence[int], num_classes: int, condition: str, pool: str, patch: int,
+    target: str,
 ) -> None:
     if len(channels) < 2 or any(int(c) != c or c < 1 or c % NORM_GROUPS for c in channels):
         raise BadInput(f"UNet: channels must be two or more multiples of {NORM_GROUPS}, got {tuple(channels)}")
@@ -252,6 +255,11 @@ def _check(
         )
     if num_classes < 1:
         raise BadInput(f"UNet: num_classes must be 1 or more, got {num_classes}")
-    for name, value, known in (("condition", condition, CONDITIONS), ("pool", pool, ("conv", "rearrange"))):
+    choices = (
+        ("condition", condition, CONDITIONS),
+        ("pool", pool, ("conv", "rearrange")),
+        ("target", target, ("eps", "v")),
+    )
+    for name, value, known in choices:
         if value not in known:
             raise BadInput(f"UNet: {name} {value!r} is unknown; it is one of {', '.join(known)}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from minidiff.diffusion import SCHEDULES, make_schedule, predict_x0, q_sample
+from minidiff.diffusion import SCHEDULES, TARGETS, make_schedule, predict_x0, q_sample, training_target
 from minidiff.errors import BadInput
 from minidiff.tensor import Tensor
 
@@ -91,3 +91,18 @@ def test_pictures_of_whole_numbers_are_refused():
     """Rates between 0 and 1 rounded to whole numbers would leave no picture at all."""
     with pytest.raises(BadInput, match="q_sample.*uint8"):
         q_sample(SCHEDULE, np.full((2, 3), 200, np.uint8), 25, np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_leads_back_to_the_picture(target, rng):
+    x0, eps = rng.standard_normal((2, 6, 1, 4, 4))
+    t = np.array([1, 20, 40, 60, 80, 100])
+    answer = training_target(SCHEDULE, x0, t, eps, target)
+    np.testing.assert_allclose(predict_x0(SCHEDULE, q_sample(SCHEDULE, x0, t, eps), t, answer, target), x0, atol=1e-9)
+
+
+def test_v_is_the_noise_at_the_start_and_the_picture_at_the_end(rng):
+    schedule = make_schedule("cosine", T=1000)
+    x0, eps = rng.standard_normal((2, 1, 1, 4, 4))
+    np.testing.assert_allclose(training_target(schedule, x0, 0, eps, "v"), eps)
+    np.testing.assert_allclose(training_target(schedule, x0, 1000, eps, "v"), -x0, atol=1e-2)
