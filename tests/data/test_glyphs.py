@@ -129,9 +129,7 @@ def test_every_typeface_has_digits_and_the_lean_it_states(face):
         assert font.get_char_index(ord(digit)) != 0
     whole, fraction = font.get_sfnt_table("post")["italicAngle"]
     stated = -(whole + fraction / 65536)
-    # Computer Modern's TrueType files state 0; TeX gives cmti10 a slant of 0.25 per unit of height.
-    expected = np.degrees(np.arctan(0.25)) if face.file == "cmti10.ttf" else stated
-    assert face.lean == pytest.approx(expected, abs=0.01)
+    assert face.lean == pytest.approx(stated, abs=0.01)
 
 
 def test_the_most_similar_digit_is_of_the_same_class(drawn):
