@@ -22,7 +22,7 @@ from minidiff.train import checkpoint
 
 
 def train(model, ema, schedule, dataset, steps, batch, lr, seed):
-    """Teach `model` to name the noise; `ema` keeps the average of its weights."""
+    """Teach `model` to tell noise from picture; `ema` keeps the average of its weights."""
     optimizer = md.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
     lr_schedule = md.optim.CosineLR(optimizer, steps, warmup_steps=min(100, steps // 5))
     rng = np.random.default_rng((seed, 1))  # steps t, noise, and which labels are dropped
@@ -56,7 +56,7 @@ def main():
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=3e-3, help="the largest learning rate")
     parser.add_argument("--channels", default="16,32,64", help="of each level of the U-Net; multiples of 8")
-    parser.add_argument("--guidance", type=float, default=2.0, help="how hard to lean on the class when drawing")
+    parser.add_argument("--guidance", type=float, default=1.5, help="how hard to lean on the class when drawing")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("trained"))
     args = parser.parse_args()
@@ -66,7 +66,8 @@ def main():
     dataset = md.data.load(args.data or ("mnist" if md.data.find_mnist() else "glyphs"))
     md.manual_seed(args.seed)
     channels = [int(c) for c in args.channels.split(",")]
-    model = md.models.UNet(channels=channels, time_dim=32, condition="film", num_classes=len(dataset.classes))
+    classes = len(dataset.classes)
+    model = md.models.UNet(channels=channels, time_dim=32, condition="film", target="v", num_classes=classes)
     ema = md.optim.EMA(model, decay=0.995)
     schedule = md.diffusion.make_schedule("cosine", T=100)
     print(f"{len(dataset):,} images of {dataset.name}; a U-Net of {model.num_parameters():,} parameters")
