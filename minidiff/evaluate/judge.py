@@ -13,7 +13,7 @@ from ..autograd import no_grad
 from ..errors import BadInput
 from ..models.classifier import SIZE, Classifier
 
-BUNDLED = Path(__file__).resolve().parent.parent / "models" / "pretrained" / "judge.npz"
+BUNDLED = Path(__file__).resolve().parent / "pretrained" / "judge.npz"
 FORMAT = "minidiff-judge"
 
 
