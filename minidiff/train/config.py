@@ -172,9 +172,9 @@ TINY = Config(
     preset="tiny", data="mnist", steps=2400, batch=32,
     model={"channels": [32, 64], "condition": "film", "time_dim": 32, "patch": 2, "target": "v"},
     schedule={"name": "cosine", "T": 100},
-    optimizer="adamw", lr=3e-3, lr_schedule="cosine", warmup=100, lr_floor=3e-5,
+    optimizer="adamw", lr=5e-3, lr_schedule="cosine", warmup=100, lr_floor=3e-5,
     clip=1.0, ema=0.99, drop=0.1,
-    sheet_every=500, guidance=1.5, checkpoint_every=200, validate=256,
+    sheet_every=500, guidance=2.0, checkpoint_every=200, validate=256,
 )
 
 LARGE = Config(

@@ -17,7 +17,6 @@ from .trainer import Outcome, Trainer, check_writable
 
 MARKER = ".minidiff-demo"             # says that a folder is the demo's own to write into again
 SAMPLING: dict[str, Any] = {"sampler": "ddpm", "steps": 50}
-SHARE = 0.85                          # of the minutes given; the rest is for drawing
 
 
 def demo(out: str | Path, minutes: float = 3.0, *, seed: int = 0, progress: bool = True,
@@ -35,7 +34,7 @@ def demo(out: str | Path, minutes: float = 3.0, *, seed: int = 0, progress: bool
     config = replace(preset("tiny"), data=name, seed=seed, sheet_every=0)
     _claim(out)
     say(f"training a small diffusion model on {_described(name)}, about {minutes:g} minutes ...")
-    trainer = Trainer(config, out / "run", minutes=minutes * SHARE, progress=progress)
+    trainer = Trainer(config, out / "run", minutes=minutes, progress=progress)
     outcome = trainer.run()
     if outcome.finished:
         say("drawing ...")
