@@ -56,7 +56,7 @@ def crop(images: np.ndarray, size: int = SIZE) -> np.ndarray:
 
 
 def save_judge(model: Classifier, path: str | Path, accuracy: float) -> None:
-    """Write the classifier with its test accuracy; float16 weights halve the file and change no verdict."""
+    """Write the classifier with its test accuracy; float16 weights halve the file."""
     import json
 
     from ..train.checkpoint import atomic_path

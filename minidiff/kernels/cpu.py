@@ -333,7 +333,7 @@ _A = [0.5 * a for a in (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.
 
 
 def _tail_and_bell(u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """|u|, Φ(−|u|) and e^{−u²/2}. SciPy's exact Φ is 20 times slower, so float32 takes the polynomial."""
+    """|u|, Φ(−|u|) and e^{−u²/2}. float32 takes the polynomial: its error is float32's own, and it shares e^{−u²/2}."""
     bell = u * u
     bell *= -0.5
     np.exp(bell, out=bell)
@@ -380,7 +380,7 @@ def _gelu_slope(u: np.ndarray, approximate: str = "none") -> np.ndarray:
 
 
 def _with_sign_of(u: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """`size`, which is not negative, with the sign of u, in place. In float32 by the sign bit: np.copysign takes 4 times as long."""
+    """`size`, which is not negative, with the sign of u, in place. In float32 by the sign bit, which is quicker than np.copysign."""
     if u.dtype != np.float32:
         return np.copysign(size, u)
     bits = size.view(np.int32)

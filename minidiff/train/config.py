@@ -167,7 +167,7 @@ MNIST = Config(
 )
 
 TINY = Config(
-    # A quarter of the parameters on 2x2 patches, so that a step takes a tenth of the time; small batches, because
+    # A quarter of the parameters, on 2x2 patches, so that many steps fit in a few minutes; small batches, because
     # so short a run is short of steps before it is short of images.
     preset="tiny", data="mnist", steps=2400, batch=32,
     model={"channels": [32, 64], "condition": "film", "time_dim": 32, "patch": 2, "target": "v"},

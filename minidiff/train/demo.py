@@ -156,4 +156,4 @@ def _tell(out: Path, name: str, outcome: Outcome, made: dict[str, str], say: Cal
     say("\nGo on:")
     sample = records.typed("sample", out / "run", "--classes", "3,7", "--per-class", 8, "--out", out / "mine.png")
     train = records.typed("train", "--data", name, "--preset", "mnist", "--out", f"runs/{name}")
-    say(f"  {sample}\n  {train}      the full-size model, some hours")
+    say(f"  {sample}\n  {train}      the full-size model, an hour or so")

@@ -182,3 +182,17 @@ def test_kernels_leave_out_the_gradient_nobody_needs(rng, monkeypatch, name, nee
     x, w = (Tensor(t.data, requires_grad=n) for t, n in zip(tensors(rng, (1, 2, 5, 5), (2, 2, 3, 3)), needs, strict=True))
     getattr(ops, name)(x, w, stride=stride).sum().backward()
     assert [[g is not None for g in gs] for gs in given_back] == [list(needs)]
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 16, 21])
+def test_every_sample_is_computed_whatever_the_blocks(n, rng):
+    """Small images share matrix products, several samples each; the last block of a thread is often smaller."""
+    x, w, gy = rng.standard_normal((n, 3, 8, 8)), rng.standard_normal((4, 3, 3, 3)), rng.standard_normal((n, 4, 8, 8))
+    ours, theirs = ([Tensor(a.copy(), requires_grad=True) for a in (x, w)] for _ in range(2))
+    y = ops.conv2d(*ours, padding=1)
+    expected = Conv2d.reference(*theirs, padding=(1, 1))
+    y.backward(gy)
+    expected.backward(gy)
+    np.testing.assert_allclose(y.numpy(), expected.numpy(), atol=1e-12)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), atol=1e-11)
