@@ -18,7 +18,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from .backend import Array, array_module
+from . import backend, kernels
+from .backend import Array
 from .errors import BadInput
 from .tensor import Tensor
 
@@ -91,7 +92,7 @@ class Op:
         arrays = _distinct([x.data for x in inputs])
         y = self.forward(*arrays)
         out = Tensor(y)
-        if is_grad_enabled() and y.dtype.kind == "f" and any(x.requires_grad for x in inputs):
+        if is_grad_enabled() and out.dtype.kind == "f" and any(x.requires_grad for x in inputs):
             self._record(inputs, arrays, y)
             out.requires_grad, out.creator = True, self
         else:
@@ -102,8 +103,8 @@ class Op:
         self.order = next(_clock)
         self.needs = tuple(x.requires_grad for x in inputs)
         self.edges = tuple(x.edge if x.requires_grad else None for x in inputs)
-        self.input_types = tuple((a.shape, a.dtype) for a in arrays)
-        self.output_type = (y.shape, y.dtype)
+        self.input_types = tuple((x.shape, x.dtype) for x in inputs)
+        self.output_type = (y.shape, backend.dtype_of(y))
         self._slots = tuple(self._slot(kept, arrays, y) for kept in self._kept)
         self._kept = ()
 
@@ -133,8 +134,17 @@ class Op:
 class FusedOp(Op):
     """An operation with a kernel: forward and backward work on arrays, `reference` on Tensors.
 
-    All inputs are saved; what else backward needs (a mean, a deviation) goes to `self.cache`.
+    All inputs are saved; what else backward needs (a mean, a deviation) goes to `self.cache`. For
+    arrays that there are no kernels for (see `kernels.of`), the operation is its reference: as
+    right, only slower. `portable` says that forward and backward need none.
     """
+
+    portable = False
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        if self.portable or kernels.available(inputs[0].data):
+            return super().__call__(*inputs)
+        return type(self).reference(*inputs, **self.options)
 
     @staticmethod
     def reference(*inputs: Any, **options: Any) -> Tensor:
@@ -188,7 +198,7 @@ def _distinct(arrays: list[Array]) -> list[Array]:
     seen: set[int] = set()
     for i, array in enumerate(arrays):
         if id(array) in seen:
-            arrays[i] = array.view()
+            arrays[i] = array[...]
         seen.add(id(arrays[i]))
     return arrays
 
@@ -197,7 +207,7 @@ class Alias(Op):
     """y = x, with a place of its own in the graph            gx = gy"""
 
     def forward(self, x: Array) -> Array:
-        return x.view()
+        return x[...]
 
     def backward(self, gy: Tensor) -> Tensor:
         return gy
@@ -319,8 +329,8 @@ def _upstream(y: Tensor, gy: Any) -> Tensor:
     if gy is None:
         if y.size != 1:
             raise BadInput(f"backward: gy is needed for a tensor of shape {y.shape}; only a single number has a default")
-        return Tensor(array_module(y.data).ones_like(y.data))
-    gy = gy.astype(y.dtype) if isinstance(gy, Tensor) else Tensor(array_module(y.data).asarray(gy, dtype=y.dtype))
+        return Tensor(backend.full(y.shape, 1.0, like=y.data))
+    gy = gy.astype(y.dtype) if isinstance(gy, Tensor) else Tensor(backend.asarray(gy, like=y.data, dtype=y.dtype))
     if gy.shape != y.shape:
         raise BadInput(f"backward: gy has shape {gy.shape}, the tensor has {y.shape}")
     return gy

@@ -3,6 +3,10 @@
 This is the only file that tells NumPy from CuPy. Everything above it asks `array_module(x)` for
 the module that owns an array and writes `xp.exp(x)`; everything that is worth splitting over CPU
 threads goes through `parallel`.
+
+Operations keep to what the array API standard (data-apis.org/array-api) offers, as functions of
+that module, so they work on the arrays of any library that follows it. What the libraries spell
+differently, or the standard lacks, is here under "spelling".
 """
 
 from __future__ import annotations
@@ -46,10 +50,17 @@ Array = Any  # numpy.ndarray or cupy.ndarray
 
 
 def array_module(x: Array) -> Any:
-    """The module whose functions work on `x`: numpy, or cupy for an array on the GPU."""
-    if isinstance(x, np.ndarray | np.generic) or "cupy" not in sys.modules:
+    """The module whose functions work on `x`: numpy, cupy for an array on the GPU, or the array's own."""
+    if isinstance(x, np.ndarray | np.generic):
         return np
-    return sys.modules["cupy"].get_array_module(x)
+    if "cupy" in sys.modules and isinstance(x, sys.modules["cupy"].ndarray):
+        return sys.modules["cupy"]
+    return x.__array_namespace__() if hasattr(x, "__array_namespace__") else np
+
+
+def is_array(x: Any) -> bool:
+    """Whether x is an array of any library that can be worked on."""
+    return isinstance(x, np.ndarray) or hasattr(x, "__cuda_array_interface__") or hasattr(x, "__array_namespace__")
 
 
 def resolve_device(name: str) -> str:
@@ -75,7 +86,7 @@ def resolve_device(name: str) -> str:
 
 def device_of(x: Array) -> str:
     """"cpu" or "cuda": where the array lies."""
-    return "cpu" if array_module(x) is np else "cuda"
+    return "cuda" if array_module(x).__name__ == "cupy" else "cpu"
 
 
 def to_device(x: Array, device: str) -> Array:
@@ -90,8 +101,72 @@ def to_device(x: Array, device: str) -> Array:
 
 
 def to_numpy(x: Array) -> np.ndarray:
-    """The array on the CPU; itself if it is there already."""
-    return to_device(x, "cpu")
+    """The array as NumPy's; itself if it is that already."""
+    x = to_device(x, "cpu")
+    return x if isinstance(x, np.ndarray | np.generic) else np.from_dlpack(x)
+
+
+# --------------------------------------------------------------------------------------- spelling
+
+
+def dtype_of(x: Array) -> np.dtype:
+    """The dtype as NumPy's, whatever library the array is of."""
+    return x.dtype if isinstance(x.dtype, np.dtype) else np.dtype(str(x.dtype).rpartition(".")[2])
+
+
+def astype(x: Array, dtype: Any) -> Array:
+    """x in another dtype; itself if it has it already."""
+    dtype = np.dtype(dtype)
+    if dtype_of(x) == dtype:
+        return x
+    return x.astype(dtype) if hasattr(x, "astype") else array_module(x).astype(x, _own_dtype(x, dtype))
+
+
+def asarray(data: Any, like: Array, dtype: Any = None) -> Array:
+    """Numbers or an array as an array of the library that `like` is of, and on its device."""
+    xp = array_module(like)
+    if xp is np or array_module(data) is xp:
+        return xp.asarray(data, dtype=None if dtype is None else _own_dtype(like, dtype))
+    data = np.asarray(data, dtype=dtype)
+    return xp.asarray(data, dtype=_own_dtype(like, data.dtype))
+
+
+def full(shape: tuple[int, ...], value: float, like: Array, dtype: Any = None) -> Array:
+    """An array of one number, of the library, dtype (unless another is given) and device of `like`."""
+    return array_module(like).full(shape, value, dtype=_own_dtype(like, dtype_of(like) if dtype is None else dtype))
+
+
+def permute(x: Array, axes: tuple[int, ...]) -> Array:
+    """x with its axes in another order, without copying."""
+    return x.transpose(axes) if hasattr(x, "transpose") else array_module(x).permute_dims(x, axes)
+
+
+def concat(xs: Any, axis: int) -> Array:
+    """Arrays joined along an axis."""
+    xp = array_module(xs[0])
+    return (xp.concatenate if hasattr(xp, "concatenate") else xp.concat)(xs, axis=axis)
+
+
+def cumsum(x: Array, axis: int) -> Array:
+    """Running sums along an axis."""
+    xp = array_module(x)
+    return xp.cumsum(x, axis=axis) if hasattr(xp, "cumsum") else xp.cumulative_sum(x, axis=axis)
+
+
+def add_at(y: Array, index: Any, x: Array) -> Array:
+    """y with x added at `index`, where an element that is named twice receives both; y itself may be changed."""
+    if hasattr(array_module(y), "add") and hasattr(array_module(y).add, "at"):
+        array_module(y).add.at(y, index, x)
+        return y
+    z = np.array(to_numpy(y))                          # the standard has no such function: NumPy lends its own
+    np.add.at(z, index, to_numpy(x))
+    return asarray(z, like=y)
+
+
+def _own_dtype(x: Array, dtype: Any) -> Any:
+    """A dtype as the library of x spells it."""
+    dtype = np.dtype(dtype)
+    return dtype if isinstance(x.dtype, np.dtype) else getattr(array_module(x), dtype.name)
 
 
 # ---------------------------------------------------------------------------------------- threads

@@ -34,8 +34,8 @@ class Tensor:
     __array_ufunc__ = None
 
     def __init__(self, data: Array, requires_grad: bool = False, name: str | None = None) -> None:
-        if requires_grad and data.dtype.kind != "f":
-            raise BadInput(f"requires_grad needs floating-point numbers; this tensor is {data.dtype}")
+        if requires_grad and backend.dtype_of(data).kind != "f":
+            raise BadInput(f"requires_grad needs floating-point numbers; this tensor is {backend.dtype_of(data)}")
         self.data = data
         self.requires_grad = requires_grad
         self.grad: Tensor | None = None
@@ -58,7 +58,7 @@ class Tensor:
 
     @property
     def dtype(self) -> np.dtype:
-        return self.data.dtype
+        return backend.dtype_of(self.data)
 
     @property
     def device(self) -> str:
@@ -231,13 +231,13 @@ def tensor(data: Any, requires_grad: bool = False, device: str = "cpu", dtype: A
     """
     if isinstance(data, Tensor):
         raise BadInput("tensor: this is a tensor already; use .detach() for one without history")
-    array = data if hasattr(data, "__cuda_array_interface__") else np.asarray(data)
+    array = data if backend.is_array(data) else np.asarray(data)
     if dtype is not None:
-        array = array.astype(dtype, copy=False)
+        array = backend.astype(array, dtype)
     elif array.dtype == np.float64 and not hasattr(data, "dtype"):
         array = array.astype(np.float32)
-    if array.dtype.kind not in "fiub":
-        raise BadInput(f"tensor: {array.dtype} is no number type; give floats, integers or booleans")
+    if backend.dtype_of(array).kind not in "fiub":
+        raise BadInput(f"tensor: {backend.dtype_of(array)} is no number type; give floats, integers or booleans")
     return Tensor(backend.to_device(array, backend.resolve_device(device)), requires_grad)
 
 

@@ -7,16 +7,29 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from ..backend import Array, array_module
+from ..backend import Array, array_module, asarray, to_numpy
 from ..errors import BadInput
 from . import cpu
-from .cpu import erf
 
-__all__ = ["array_module", "erf", "of"]
+__all__ = ["array_module", "available", "erf", "of"]
+
+
+def available(x: Array) -> bool:
+    """Whether there are kernels for arrays like x."""
+    return array_module(x) is cpu.np
 
 
 def of(x: Array) -> ModuleType:
-    """The kernels for the device of `x`."""
-    if array_module(x) is cpu.np:
+    """The kernels for the device of `x`. Raises BadInput where there are none."""
+    if available(x):
         return cpu
-    raise BadInput("convolution and normalisation have no kernels for this device yet; use cpu")
+    raise BadInput(f"there are no kernels for arrays of {array_module(x).__name__}")
+
+
+def erf(x: Array) -> Array:
+    """The error function, which array libraries leave to others: SciPy's, or CuPy's copy of it."""
+    if array_module(x).__name__ == "cupy":
+        from cupyx.scipy.special import erf as on_gpu
+
+        return on_gpu(x)
+    return cpu.erf(x) if available(x) else asarray(cpu.erf(to_numpy(x)), like=x)

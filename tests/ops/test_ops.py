@@ -5,7 +5,6 @@ import inspect
 
 import numpy as np
 import pytest
-from cases import CASES
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -13,6 +12,7 @@ from scipy.special import ndtr
 
 from minidiff import ops
 from minidiff.autograd import grad
+from minidiff.checks import CASES
 from minidiff.gradcheck import gradcheck
 from minidiff.nn import functional as F
 from minidiff.tensor import Tensor

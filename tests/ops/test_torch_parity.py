@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from cases import CASES
 
+from minidiff.checks import CASES
 from minidiff.tensor import Tensor
 
 WITH_TORCH = [case for case in CASES if case.theirs is not None]

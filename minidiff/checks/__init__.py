@@ -1,0 +1,10 @@
+"""The table of every differentiable operation, checked by `minidiff gradcheck` and by the tests.
+
+One file of cases beside each file of operations. A new operation is tested by adding a case for it
+here; a test fails until that is done.
+"""
+
+from . import conv, elementwise, loss, matmul, norm, random, reduce, resample, shape
+from .case import CASES, Case
+
+__all__ = ["CASES", "Case", "conv", "elementwise", "loss", "matmul", "norm", "random", "reduce", "resample", "shape"]
