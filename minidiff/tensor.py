@@ -1,11 +1,10 @@
 """Tensor: an array that remembers how it was computed.
 
-All mathematics is in `minidiff.ops`; the methods and operators here only give it its usual names.
+All mathematics is in `minidiff.ops`; `methods.py` gives it its usual names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,14 +12,12 @@ import numpy as np
 from . import backend
 from .backend import Array
 from .errors import BadInput
+from .methods import Methods
 
 if TYPE_CHECKING:
     from .autograd import Op
 
-Axis = int | tuple[int, ...] | None
-
-
-class Tensor:
+class Tensor(Methods):
     """An n-dimensional array with a gradient.
 
     data           the numbers: a NumPy array, or a CuPy array on the GPU
@@ -30,8 +27,6 @@ class Tensor:
     """
 
     __slots__ = ("data", "requires_grad", "grad", "creator", "name", "__weakref__")
-    __array_priority__ = 100  # array + Tensor is a Tensor: NumPy must leave it to us
-    __array_ufunc__ = None
 
     def __init__(self, data: Array, requires_grad: bool = False, name: str | None = None) -> None:
         if requires_grad and backend.dtype_of(data).kind != "f":
@@ -115,113 +110,6 @@ class Tensor:
         """This tensor on "cpu" or "cuda"; itself if it is there already."""
         return self if backend.resolve_device(device) == self.device else ops.to_device(self, device)
 
-    def astype(self, dtype: Any) -> Tensor:
-        return ops.astype(self, dtype)
-
-    # ------------------------------------------------------------------------------- the operators
-
-    def __add__(self, other: Any) -> Tensor:
-        return ops.add(self, other)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return ops.sub(self, other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return ops.sub(other, self)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return ops.mul(self, other)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return ops.div(self, other)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return ops.div(other, self)
-
-    def __pow__(self, other: Any) -> Tensor:
-        return ops.pow(self, other)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return ops.pow(other, self)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return ops.matmul(self, other)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return ops.matmul(other, self)
-
-    def __neg__(self) -> Tensor:
-        return ops.neg(self)
-
-    def __getitem__(self, index: Any) -> Tensor:
-        return ops.getitem(self, index)
-
-    __radd__ = __add__
-    __rmul__ = __mul__
-
-    # --------------------------------------------------------------------------------- the methods
-
-    def exp(self) -> Tensor:
-        return ops.exp(self)
-
-    def log(self) -> Tensor:
-        return ops.log(self)
-
-    def sqrt(self) -> Tensor:
-        return ops.sqrt(self)
-
-    def tanh(self) -> Tensor:
-        return ops.tanh(self)
-
-    def sigmoid(self) -> Tensor:
-        return ops.sigmoid(self)
-
-    def abs(self) -> Tensor:
-        return ops.abs(self)
-
-    def clip(self, low: float, high: float) -> Tensor:
-        return ops.clip(self, low, high)
-
-    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return ops.sum(self, axis, keepdims)
-
-    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return ops.mean(self, axis, keepdims)
-
-    def var(self, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> Tensor:
-        return ops.var(self, axis, keepdims, correction)
-
-    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return ops.max(self, axis, keepdims)
-
-    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return ops.min(self, axis, keepdims)
-
-    def reshape(self, *shape: int | Sequence[int]) -> Tensor:
-        return ops.reshape(self, _flat(shape))
-
-    def transpose(self, *axes: int | Sequence[int]) -> Tensor:
-        """Axes in a new order; reversed when none are given (NumPy's meaning)."""
-        return ops.transpose(self, _flat(axes) or None)
-
-    @property
-    def T(self) -> Tensor:
-        return ops.transpose(self, None)
-
-    def broadcast_to(self, *shape: int | Sequence[int]) -> Tensor:
-        return ops.broadcast_to(self, _flat(shape))
-
-    def squeeze(self, axis: int) -> Tensor:
-        return ops.squeeze(self, axis)
-
-    def unsqueeze(self, axis: int) -> Tensor:
-        return ops.unsqueeze(self, axis)
-
-
-def _flat(numbers: tuple[Any, ...]) -> tuple[int, ...]:
-    """x.reshape(2, 3) and x.reshape((2, 3)) mean the same."""
-    return tuple(numbers[0]) if len(numbers) == 1 and not isinstance(numbers[0], int | np.integer) else numbers
-
 
 def tensor(data: Any, requires_grad: bool = False, device: str = "cpu", dtype: Any = None) -> Tensor:
     """Make a tensor from numbers, lists or an array.
@@ -241,6 +129,8 @@ def tensor(data: Any, requires_grad: bool = False, device: str = "cpu", dtype: A
     return Tensor(backend.to_device(array, backend.resolve_device(device)), requires_grad)
 
 
-# The operations need Tensor and Tensor's methods need the operations. Both modules are whole when
-# the first method is called, which is all that matters.
-from . import autograd, ops  # noqa: E402
+# The operations need Tensor, and Tensor's methods need the operations. All of these modules are whole
+# when the first method is called, which is all that matters.
+from . import autograd, methods, ops  # noqa: E402
+
+methods.ops = ops

@@ -9,7 +9,8 @@ import numpy as np
 from ..autograd import Op
 from ..backend import Array, array_module
 from ..errors import BadInput
-from ..tensor import Axis, Tensor
+from ..methods import Axis
+from ..tensor import Tensor
 
 
 def _axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
