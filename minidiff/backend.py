@@ -11,6 +11,7 @@ differently, or the standard lacks, is here under "spelling".
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import sys
@@ -229,6 +230,37 @@ def parallel(n: int, work: Callable[[int, int], Any]) -> list[Any]:
     futures = [_pool.submit(work, lo, hi) for lo, hi in zip(edges[1:-1], edges[2:], strict=True)]
     first = work(edges[0], edges[1])
     return [first, *(future.result() for future in futures)]
+
+
+# ---------------------------------------------------------------------------------------- kernels
+
+KERNELS = ("numpy", "numba")
+_kernels: str | None = None
+
+
+def get_kernels() -> str:
+    """Which CPU kernels are used: "numba" where it is installed (extra `fast`) unless told otherwise, else "numpy".
+
+    The variable MINIDIFF_KERNELS chooses as `set_kernels` does.
+    """
+    global _kernels
+    if _kernels is None:
+        choice = os.environ.get("MINIDIFF_KERNELS")
+        if choice:
+            set_kernels(choice)
+        else:
+            _kernels = "numba" if importlib.util.find_spec("numba") else "numpy"
+    return _kernels  # type: ignore[return-value]
+
+
+def set_kernels(name: str) -> None:
+    """Use the CPU kernels written with "numpy" or compiled by "numba". Raises BadInput."""
+    global _kernels
+    if name not in KERNELS:
+        raise BadInput(f"set_kernels: {name!r} is unknown; it is one of: {', '.join(KERNELS)}")
+    if name == "numba" and importlib.util.find_spec("numba") is None:
+        raise BadInput("set_kernels: numba is not installed; pip install minidiff[fast], or use numpy")
+    _kernels = name
 
 
 # ----------------------------------------------------------------------------------------- chance

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import functools
 from types import ModuleType
 
+from .. import backend
 from ..backend import Array, array_module, asarray, to_numpy
 from ..errors import BadInput
 from . import cpu
@@ -22,8 +24,16 @@ def available(x: Array) -> bool:
 def of(x: Array) -> ModuleType:
     """The kernels for the device of `x`. Raises BadInput where there are none."""
     if available(x):
-        return cpu
+        return _compiled() if backend.get_kernels() == "numba" else cpu
     raise BadInput(f"there are no kernels for arrays of {array_module(x).__name__}")
+
+
+@functools.cache
+def _compiled() -> ModuleType:
+    """The kernels compiled by Numba, imported when first used because that takes half a second."""
+    from . import numba
+
+    return numba
 
 
 def erf(x: Array) -> Array:

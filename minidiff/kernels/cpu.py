@@ -17,14 +17,32 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import parallel
+from . import winograd
 from .blas import multiply_add
 
 Pair = tuple[int, int]
 BLOCK = 131_072  # numbers per block of an elementwise pass: short enough for the cache, long enough for the threads
-COLUMNS = 512  # positions that one matrix product should cover at least, of as many samples as that takes
+TRANSFORMED = 800_000  # numbers in the transforms of one block of a 3x3 convolution
+FEW_CHANNELS = 8
 
 
 # ------------------------------------------------------------------------------------ convolution
+
+
+def output_size(image: Any, kernel: Any, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
+    """(H',W') of a convolution; see `ops.conv`."""
+    axes = zip(image, kernel, stride, padding, dilation, strict=True)
+    height, width = ((h + 2 * p - d * (k - 1) - 1) // s + 1 for h, k, s, p, d in axes)
+    return height, width
+
+
+def transposed_size(
+    positions: Any, kernel: Any, stride: Pair, padding: Pair, output_padding: Pair, dilation: Pair
+) -> Pair:
+    """(H',W') of a transposed convolution; see `ops.conv`."""
+    axes = zip(positions, kernel, stride, padding, dilation, output_padding, strict=True)
+    height, width = ((h - 1) * s - 2 * p + d * (k - 1) + extra + 1 for h, k, s, p, d, extra in axes)
+    return height, width
 
 
 class Tap(NamedTuple):
@@ -83,93 +101,154 @@ def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, fresh: bool = True) 
         multiply_add(*group, fresh=fresh)
 
 
-class _Bands:
-    """The patches of a convolution of stride 1, without copying each pixel KH·KW times.
+def conv2d(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> np.ndarray:
+    """y = conv2d(x, w) + b.            # (N,C,H,W) (O,C/G,KH,KW) -> (N,O,H',W')"""
+    if winograd_pays(w, stride, padding, dilation, groups):
+        return _conv2d_by_points(x, w, b, padding[0])
+    return _conv2d_by_patches(x, w, b, stride, padding, dilation, groups)
 
-    Only the KW sideways shifts of the image are laid out, with the rows of padding above and below:
 
-        bands[c,v,r,i,j] = x[i, c, r − p, j + d v − p]           # (C, KW, H' + d (KH − 1), M, W')
+def conv2d_backward(
+    x: np.ndarray, w: np.ndarray, gy: np.ndarray, needs: tuple[bool, ...],
+    stride: Pair, padding: Pair, dilation: Pair, groups: int,
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:  # fmt: skip
+    """gx, gw, gb of `conv2d`, each None where not needed."""
+    if winograd_pays(w, stride, padding, dilation, groups):
+        turned = w[:, :, ::-1, ::-1].swapaxes(0, 1)
+        gx = _conv2d_by_points(gy, turned, None, 2 - padding[0]) if needs[0] else None
+        gw = _filter_gradient_by_points(x, gy, padding[0]) if needs[1] else None
+    else:
+        gx, gw = _backward_by_patches(x, w, gy, needs, stride, padding, dilation, groups)
+    return gx, gw, _bias_gradient(gy) if needs[2] else None
 
-    Kernel row u then meets rows d u … d u + H' − 1 of every shift, and because rows follow each
-    other in memory, that is one matrix, read in place: no copy is made of it. The same rows of M
-    samples lie side by side: with small images, one sample alone would make a product too small to
-    be quick.
+
+def _bias_gradient(gy: np.ndarray) -> np.ndarray:
+    """gb = Σ gy over samples and pixels.            # (N,O,H',W') -> (O,)"""
+    n, o = gy.shape[:2]
+    per_sample = np.empty((n, o), gy.dtype)
+
+    def work(lo: int, hi: int) -> None:
+        per_sample[lo:hi] = gy[lo:hi].reshape(hi - lo, o, math.prod(gy.shape[2:])).sum(axis=2)
+
+    parallel(n, work)
+    return per_sample.sum(axis=0)
+
+
+# ------------------------------------------------------------- 3x3 at stride 1: Winograd's filtering
+
+
+def winograd_pays(w: np.ndarray, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
+    """Whether `winograd.py` can be used, and pays: of few channels, the transforms cost more than the products they save."""
+    possible = w.shape[2:] == (3, 3) and stride == dilation == (1, 1) and groups == 1 and padding[0] == padding[1] <= 2
+    return possible and w.shape[1] >= FEW_CHANNELS
+
+
+def samples_per_block(channels: int, image: Pair) -> int:
+    """How many samples to transform at a time: their numbers should fit the cache, and not make products too narrow."""
+    tiles = max(1, -(-image[0] // 4) * -(-image[1] // 4))
+    return max(1, TRANSFORMED // (36 * channels) // tiles)
+
+
+class _Tiles:
+    """Images of m samples cut into tiles of `size` pixels square, one every 4 pixels.
+
+    Tile number t is (sample, row, column); pixel (i,j) of all tiles of all channels lies together:
+
+        tiles[size i + j, c, t]            # (size², C, m·th·tw)
+
+    Every block of samples is worked on in the same memory: new memory costs more than the work.
     """
 
-    def __init__(
-        self, channels: int, samples: int, image: Pair, kernel: Pair, padding: Pair, dilation: Pair, dtype: Any
-    ) -> None:
-        height, width = (h + 2 * p - d * (k - 1) for h, p, d, k in zip(image, padding, dilation, kernel, strict=True))
-        rows = height + dilation[0] * (kernel[0] - 1)
-        self.bands = np.zeros((channels, kernel[1], rows, samples, width), dtype)
-        self.rows = slice(padding[0], padding[0] + image[0])
-        self.columns = [_meet(v, image[1], width, 1, padding[1], dilation[1]) for v in range(kernel[1])]
-        self.starts = [dilation[0] * u * samples * width for u in range(kernel[0])]
-        self.size = height * samples * width
+    def __init__(self, m: int, c: int, positions: Pair, size: int, dtype: Any) -> None:
+        self.size, self.th, self.tw = size, -(-positions[0] // 4), -(-positions[1] // 4)
+        self.padded = np.zeros((c, m, 4 * self.th + size - 4, 4 * self.tw + size - 4), dtype)
+        self.tiles = np.empty((size * size, c, m, self.th, self.tw), dtype)
+        self.values = np.empty((36, c, m * self.th * self.tw), dtype)
 
-    def load(self, x: np.ndarray) -> None:
-        """Lay out samples (M,C,H,W)."""
-        for v, (at, pixels) in enumerate(self.columns):
-            self.bands[:, v, self.rows, :, at] = x.transpose(1, 2, 0, 3)[..., pixels]
-
-    def matrices(self, groups: int) -> list[np.ndarray]:
-        """For each kernel row, its patches.            # KH of (G, C/G·KW, H'·M·W')"""
-        flat = self.bands.reshape(groups, self.bands.shape[0] // groups * self.bands.shape[1], -1)
-        return [flat[:, :, start : start + self.size] for start in self.starts]
+    def transform(self, x: np.ndarray, padding: int, by: np.ndarray) -> np.ndarray:
+        """The tiles of samples (m,C,H,W) with zeros around them, each times the matrix `by`.            # -> (36,C,m·th·tw)"""
+        rows, columns = (min(n, m - padding) for n, m in zip(x.shape[2:], self.padded.shape[2:], strict=True))
+        inside = self.padded[:, :, padding : padding + rows, padding : padding + columns]
+        inside[...] = x[:, :, :rows, :columns].swapaxes(0, 1)
+        for i, j in np.ndindex(self.size, self.size):
+            self.tiles[self.size * i + j] = self.padded[:, :, i : i + 4 * self.th : 4, j : j + 4 * self.tw : 4]
+        np.matmul(by, self.tiles.reshape(self.size**2, -1), out=self.values.reshape(36, -1))
+        return self.values
 
 
-def _sample_blocks(lo: int, hi: int, positions: int) -> list[tuple[int, list[slice]]]:
-    """Samples lo … hi in blocks for `_Bands`: (samples a block, the blocks), the last block apart if it is smaller."""
-    m = min(max(1, COLUMNS // max(positions, 1)), max(hi - lo, 1))
+def _join(tiles: np.ndarray, y: np.ndarray) -> None:
+    """Put tiles of 4x4 pixels where they belong.            # (16, C, m, th, tw) -> (m,C,H,W)"""
+    for i, j in np.ndindex(4, 4):
+        target = y[:, :, i::4, j::4]
+        target[...] = tiles[4 * i + j, :, :, : target.shape[2], : target.shape[3]].swapaxes(0, 1)
+
+
+def _blocks(lo: int, hi: int, m: int) -> list[tuple[int, list[slice]]]:
+    """Samples lo … hi in blocks of m: (samples in a block, the blocks), the last block apart if it is smaller."""
+    m = min(m, max(hi - lo, 1))
     whole = [slice(i, i + m) for i in range(lo, hi - m + 1, m)]
     rest = lo + m * len(whole)
     return [(m, whole)] + ([(hi - rest, [slice(rest, hi)])] if rest < hi else [])
 
 
-def _side_by_side(x: np.ndarray) -> np.ndarray:
-    """(M,C,H,W) -> (C,H,M,W) in the order of memory: a view for one sample, a copy for several."""
-    return np.ascontiguousarray(x.transpose(1, 2, 0, 3))
+def _conv2d_by_points(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, padding: int) -> np.ndarray:
+    """y = Aᵀ [(G w) ⊙ (Bᵀ x)] + b, tile by tile; ⊙ sums over channels, so it is one product of matrices for each of 36 points."""
+    (n, c, *image), o = x.shape, len(w)
+    size = tuple(h + 2 * padding - 2 for h in image)
+    y = np.empty((n, o, *size), x.dtype)
+    filters = winograd.transform_filters(w)                      # (36,O,C)
+    aa, bb = (m.T.astype(x.dtype) for m in (winograd.AA, winograd.BB))
+
+    def work(lo: int, hi: int) -> None:
+        for m, blocks in _blocks(lo, hi, samples_per_block(c + o, size)):
+            tiles = _Tiles(m, c, size, 6, x.dtype)
+            products = np.empty((36, o, tiles.values.shape[2]), x.dtype)
+            pixels = np.empty((16, o, m, tiles.th, tiles.tw), x.dtype)
+            for block in blocks:
+                np.matmul(filters, tiles.transform(x[block], padding, bb), out=products)
+                np.matmul(aa, products.reshape(36, -1), out=pixels.reshape(16, -1))
+                if b is not None:
+                    pixels += b[:, None, None, None]
+                _join(pixels, y[block])
+
+    parallel(n, work)
+    return y
 
 
-def _by_kernel_row(w: np.ndarray, groups: int) -> np.ndarray:
-    """Weights beside the matrices of `_Bands`.            # (O,C/G,KH,KW) -> (KH, G, O/G, C/G·KW)"""
-    o, cg, kh, kw = w.shape
-    return np.ascontiguousarray(w.transpose(2, 0, 1, 3)).reshape(kh, groups, o // groups, cg * kw)
+def _filter_gradient_by_points(x: np.ndarray, gy: np.ndarray, padding: int) -> np.ndarray:
+    """gw = Gᵀ Σ [(A gy) ⊙ (Bᵀ x)] over samples and tiles."""
+    n, c, o, size = len(x), x.shape[1], gy.shape[1], gy.shape[2:]
+    aa, bb = winograd.AA.astype(x.dtype), winograd.BB.T.astype(x.dtype)
+
+    def work(lo: int, hi: int) -> np.ndarray:
+        gu, part = np.zeros((36, o, c), x.dtype), np.empty((36, o, c), x.dtype)
+        for m, blocks in _blocks(lo, hi, samples_per_block(c + o, size)):
+            tiles, gy_tiles = _Tiles(m, c, size, 6, x.dtype), _Tiles(m, o, size, 4, x.dtype)
+            for block in blocks:
+                d, e = tiles.transform(x[block], padding, bb), gy_tiles.transform(gy[block], 0, aa)
+                gu += np.matmul(e, d.swapaxes(1, 2), out=part)
+        return gu
+
+    return winograd.filter_gradient(sum(parallel(n, work), start=np.zeros((36, o, c), x.dtype)))
 
 
-def conv2d(
+# ----------------------------------------------------------------- all other convolutions: by patches
+
+
+def _conv2d_by_patches(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> np.ndarray:
-    """y[n] = W · patches(x[n]) + b: one sample at a time, as products of matrices.
-
-    (N,C,H,W) (O,C/G,KH,KW) -> (N,O,H',W')
-    """
+    """y[n] = W · patches(x[n]) + b, one sample at a time."""
     n, c, *image = x.shape
     o, _, *kernel = w.shape
-    axes = zip(image, kernel, stride, padding, dilation, strict=True)
-    size = tuple((h + 2 * p - d * (k - 1) - 1) // s + 1 for h, k, s, p, d in axes)
+    size = output_size(image, kernel, stride, padding, dilation)
     y = np.empty((n, o, *size), x.dtype)
-    if stride == (1, 1):
-        weights = _by_kernel_row(w, groups)
-    else:
-        weights = np.ascontiguousarray(w).reshape(groups, o // groups, -1)
-        taps = _taps(tuple(image), tuple(kernel), size, stride, padding, dilation)
+    weights = np.ascontiguousarray(w).reshape(groups, o // groups, -1)
+    taps = _taps(tuple(image), tuple(kernel), size, stride, padding, dilation)
 
-    def by_bands(lo: int, hi: int) -> None:
-        for m, blocks in _sample_blocks(lo, hi, size[0] * size[1]):
-            bands = _Bands(c, m, tuple(image), tuple(kernel), padding, dilation, x.dtype)
-            matrices = bands.matrices(groups)
-            for block in blocks:
-                bands.load(x[block])
-                target = _side_by_side(y[block])
-                for u, matrix in enumerate(matrices):
-                    _product(weights[u], matrix, target.reshape(groups, o // groups, -1), fresh=u == 0)
-                if b is not None:
-                    target += b[:, None, None, None]
-                if m > 1:
-                    y[block] = target.transpose(2, 0, 1, 3)
-
-    def by_patches(lo: int, hi: int) -> None:
+    def work(lo: int, hi: int) -> None:
         patches = np.zeros((c, *kernel, *size), x.dtype)
         columns = patches.reshape(groups, weights.shape[2], -1)
         for i in range(lo, hi):
@@ -178,63 +257,11 @@ def conv2d(
             if b is not None:
                 y[i] += b[:, None, None]
 
-    parallel(n, by_bands if stride == (1, 1) else by_patches)
+    parallel(n, work)
     return y
 
 
-def conv2d_backward(
-    x: np.ndarray, w: np.ndarray, gy: np.ndarray, needs: tuple[bool, ...],
-    stride: Pair, padding: Pair, dilation: Pair, groups: int,
-) -> tuple[np.ndarray | None, np.ndarray | None]:  # fmt: skip
-    """gx, gw of `conv2d`, each None where not needed."""
-    mirrored = tuple(d * (k - 1) - p for d, k, p in zip(dilation, w.shape[2:], padding, strict=True))
-    if needs[0] and stride == (1, 1) and min(mirrored) >= 0:
-        return _backward_by_mirror(x, w, gy, needs, mirrored, dilation, groups)
-    return _backward_by_scatter(x, w, gy, needs, stride, padding, dilation, groups)
-
-
-def _backward_by_mirror(
-    x: np.ndarray, w: np.ndarray, gy: np.ndarray, needs: tuple[bool, ...], padding: Pair, dilation: Pair, groups: int
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """At stride 1, gx is the convolution of gy with the kernel turned by 180°.
-
-    With w' the turned kernel and the patches of gy laid out once, both gradients are products:
-
-        gx[n] = w' · patches(gy[n]),        gw' = Σₙ x[n] · patches(gy[n])ᵀ
-
-    The second holds because gw needs each x beside each gy that the kernel connects it to, and
-    the patches of gy list just those pairs. So nothing has to be scattered.
-    """
-    n, c, *image = x.shape
-    o, cg, kh, kw = w.shape
-    turned = w.reshape(groups, o // groups, cg, kh, kw).swapaxes(1, 2)[..., ::-1, ::-1].reshape(c, o // groups, kh, kw)
-    weights = _by_kernel_row(turned, groups)                     # (KH, G, C/G, O/G·KW)
-    gx = np.empty(x.shape, x.dtype)
-
-    def work(lo: int, hi: int) -> np.ndarray:
-        gw = np.zeros(weights.shape, x.dtype)
-        for m, blocks in _sample_blocks(lo, hi, image[0] * image[1]):
-            bands = _Bands(o, m, gy.shape[2:], (kh, kw), padding, dilation, x.dtype)
-            matrices = bands.matrices(groups)
-            for block in blocks:
-                bands.load(gy[block])
-                source, target = _side_by_side(x[block]), _side_by_side(gx[block])
-                for u, matrix in enumerate(matrices):
-                    _product(weights[u], matrix, target.reshape(groups, cg, -1), fresh=u == 0)
-                    if needs[1]:
-                        _product(source.reshape(groups, cg, -1), matrix.swapaxes(1, 2), gw[u], fresh=False)
-                if m > 1:
-                    gx[block] = target.transpose(2, 0, 1, 3)
-        return gw
-
-    shards = parallel(n, work)
-    if not needs[1]:
-        return gx, None
-    gw = sum(shards, start=np.zeros(weights.shape, x.dtype)).reshape(kh, groups, cg, o // groups, kw)
-    return gx, gw.transpose(1, 3, 2, 0, 4)[..., ::-1, ::-1].reshape(w.shape)
-
-
-def _backward_by_scatter(
+def _backward_by_patches(
     x: np.ndarray, w: np.ndarray, gy: np.ndarray, needs: tuple[bool, ...],
     stride: Pair, padding: Pair, dilation: Pair, groups: int,
 ) -> tuple[np.ndarray | None, np.ndarray | None]:  # fmt: skip
@@ -271,8 +298,7 @@ def conv_transpose2d(
     """y[n] = Wᵀ x[n] scattered over the image, + b.            (N,C,H,W) (C,O/G,KH,KW) -> (N,O,H',W')"""
     n, c, *positions = x.shape
     _, og, *kernel = w.shape
-    axes = zip(positions, kernel, stride, padding, dilation, output_padding, strict=True)
-    image = [(h - 1) * s - 2 * p + d * (k - 1) + extra + 1 for h, k, s, p, d, extra in axes]
+    image = transposed_size(positions, kernel, stride, padding, output_padding, dilation)
     taps = _taps(tuple(image), tuple(kernel), tuple(positions), stride, padding, dilation)
     weights = np.ascontiguousarray(w).reshape(groups, c // groups, -1).swapaxes(1, 2)
     y = np.empty((n, og * groups, *image), x.dtype)
@@ -292,8 +318,8 @@ def conv_transpose2d(
 def conv_transpose2d_backward(
     x: np.ndarray, w: np.ndarray, gy: np.ndarray, needs: tuple[bool, ...],
     stride: Pair, padding: Pair, output_padding: Pair, dilation: Pair, groups: int,
-) -> tuple[np.ndarray | None, np.ndarray | None]:  # fmt: skip
-    """gx[n] = W · patches(gy[n]),   gw = Σₙ x[n] · patches(gy[n])ᵀ: a convolution of gy, and its weights' gradient."""
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:  # fmt: skip
+    """gx[n] = W · patches(gy[n]),   gw = Σₙ x[n] · patches(gy[n])ᵀ,   gb = Σ gy: a convolution of gy, and its weights' gradient."""
     n, c, *positions = x.shape
     og, *kernel = w.shape[1:]
     taps = _taps(gy.shape[2:], tuple(kernel), tuple(positions), stride, padding, dilation)
@@ -313,7 +339,7 @@ def conv_transpose2d_backward(
         return gw
 
     gw = sum(parallel(n, work), start=np.zeros(weights.shape, x.dtype))
-    return gx, gw.reshape(w.shape) if needs[1] else None
+    return gx, gw.reshape(w.shape) if needs[1] else None, _bias_gradient(gy) if needs[2] else None
 
 
 # ------------------------------------------------------------------------------------------- GELU
@@ -328,8 +354,8 @@ def erf(x: np.ndarray) -> np.ndarray:
 
 # erfc(z) ≈ (a₁t + … + a₅t⁵) e^{−z²}, t = 1/(1 + pz), to 1.5e-7: Abramowitz & Stegun 7.1.26.
 # Here z = |u|/√2, and everything is halved because Φ(−|u|) = ½ erfc(|u|/√2).
-_P = 0.3275911 / math.sqrt(2.0)
-_A = [0.5 * a for a in (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)]
+ERFC_P = 0.3275911 / math.sqrt(2.0)
+ERFC_A = [0.5 * a for a in (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)]
 
 
 def _tail_and_bell(u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -342,11 +368,11 @@ def _tail_and_bell(u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         from scipy.special import ndtr
 
         return size, ndtr(-size), bell
-    t = size * _P
+    t = size * ERFC_P
     t += 1.0
     np.reciprocal(t, out=t)
-    tail = _A[4] * t
-    for a in _A[3::-1]:
+    tail = ERFC_A[4] * t
+    for a in ERFC_A[3::-1]:
         tail += a
         tail *= t
     tail *= bell
@@ -426,13 +452,13 @@ def gelu_backward(x: np.ndarray, gy: np.ndarray, approximate: str) -> np.ndarray
 # rows, from however many samples.
 
 
-def _rows(x: np.ndarray, groups: int) -> np.ndarray:
+def rows_of(x: np.ndarray, groups: int) -> np.ndarray:
     """(N,C,…) -> (N·G, C/G, …): one row per group of each sample."""
     n, c = x.shape[:2]
     return np.ascontiguousarray(x).reshape(n * groups, c // groups, math.prod(x.shape[2:]))
 
 
-def _row_weights(p: np.ndarray, n: int, groups: int) -> np.ndarray:
+def row_weights(p: np.ndarray, n: int, groups: int) -> np.ndarray:
     """γ or β, shared (C,) or one for each sample (N,C), as (N·G, C/G, 1) beside the rows."""
     return np.ascontiguousarray(np.broadcast_to(p, (n, p.shape[-1]))).reshape(n * groups, p.shape[-1] // groups, 1)
 
@@ -451,9 +477,9 @@ def group_norm(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float, activate: bool
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """y = γ x̂ + β, through GELU if `activate`; and (μ, 1/σ) for backward, each (N·G,1,1)."""
-    rows = _rows(x, groups)
+    rows = rows_of(x, groups)
     m = math.prod(rows.shape[1:])
-    gammas, betas = (_row_weights(p, len(x), groups) for p in (gamma, beta))
+    gammas, betas = (row_weights(p, len(x), groups) for p in (gamma, beta))
     y = np.empty(rows.shape, x.dtype)
     mu, rstd = np.empty((2, len(rows), 1, 1), x.dtype)
 
@@ -477,9 +503,9 @@ def group_norm_backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """gx, gγ, gβ by the formulas in `ops.norm.GroupNorm`; x̂ and GELU′ are computed again from x."""
     mu, rstd = cache
-    rows, upstream = _rows(x, groups), _rows(gy, groups)
+    rows, upstream = rows_of(x, groups), rows_of(gy, groups)
     m = math.prod(rows.shape[1:])
-    gammas, betas = (_row_weights(p, len(x), groups) for p in (gamma, beta))
+    gammas, betas = (row_weights(p, len(x), groups) for p in (gamma, beta))
     gx = np.empty(rows.shape, x.dtype)
     g_gamma, g_beta = np.empty((2, *gammas.shape), x.dtype)
 
@@ -502,6 +528,14 @@ def group_norm_backward(
             np.subtract(h, x_hat, out=gx[r])
 
     parallel(len(rows), work)
-    per_sample = [g.reshape(x.shape[:2]) for g in (g_gamma, g_beta)]
-    gs = [g if p.ndim == 2 else g.sum(axis=0) for g, p in zip(per_sample, (gamma, beta), strict=True)]
-    return gx.reshape(x.shape), gs[0], gs[1]
+    return gx.reshape(x.shape), *sum_over_samples(g_gamma, g_beta, gamma, beta)
+
+
+def sum_over_samples(
+    g_gamma: np.ndarray, g_beta: np.ndarray, gamma: np.ndarray, beta: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The gradients of γ and β from those of each row: summed where one weight serves all samples."""
+    pairs = ((g_gamma, gamma), (g_beta, beta))
+    per_sample = [(g.reshape(-1, p.shape[-1]), p) for g, p in pairs]
+    gs = [g if p.ndim == 2 else g.sum(axis=0) for g, p in per_sample]
+    return gs[0], gs[1]

@@ -46,9 +46,9 @@ class Conv2d(FusedOp):
         return kernels.of(x).conv2d(x, w, b, **self.options)
 
     def backward(self, gy: Array) -> Any:
-        x, w, *b = self.saved
-        gx, gw = kernels.of(x).conv2d_backward(x, w, gy, self.needs[:2], **self.options)
-        return gx, gw, *(gy.sum(axis=(0, 2, 3)) if self.needs[2] else None for _ in b)
+        x, w = self.saved[:2]
+        needs = (*self.needs, False)[:3]                         # without a bias, no gradient for one
+        return kernels.of(x).conv2d_backward(x, w, gy, needs, **self.options)[: len(self.needs)]
 
     @staticmethod
     def reference(
@@ -85,9 +85,9 @@ class ConvTranspose2d(FusedOp):
         return kernels.of(x).conv_transpose2d(x, w, b, **self.options)
 
     def backward(self, gy: Array) -> Any:
-        x, w, *b = self.saved
-        gx, gw = kernels.of(x).conv_transpose2d_backward(x, w, gy, self.needs[:2], **self.options)
-        return gx, gw, *(gy.sum(axis=(0, 2, 3)) if self.needs[2] else None for _ in b)
+        x, w = self.saved[:2]
+        needs = (*self.needs, False)[:3]                         # without a bias, no gradient for one
+        return kernels.of(x).conv_transpose2d_backward(x, w, gy, needs, **self.options)[: len(self.needs)]
 
     @staticmethod
     def reference(
