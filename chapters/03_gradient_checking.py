@@ -10,7 +10,7 @@ import numpy as np
 
 import minidiff as md
 import minidiff.nn.functional as F
-from minidiff.ops.reduce import Softmax
+from minidiff.ops.activation import Softmax
 from minidiff.viz.style import COLOURS, MUTED, STYLE
 
 plt.rcParams.update(STYLE)

@@ -64,6 +64,11 @@ def is_array(x: Any) -> bool:
     return isinstance(x, np.ndarray) or hasattr(x, "__cuda_array_interface__") or hasattr(x, "__array_namespace__")
 
 
+def indexes_like_numpy(x: Array) -> bool:
+    """Whether `x[index]` takes all that NumPy's does, also in assignments; the standard has less."""
+    return array_module(x).__name__ in ("numpy", "cupy")
+
+
 def resolve_device(name: str) -> str:
     """Check a device name and that it is there: "cpu" or "cuda". Raises BadInput."""
     if name == "cpu":
@@ -152,6 +157,18 @@ def cumsum(x: Array, axis: int) -> Array:
     """Running sums along an axis."""
     xp = array_module(x)
     return xp.cumsum(x, axis=axis) if hasattr(xp, "cumsum") else xp.cumulative_sum(x, axis=axis)
+
+
+def cumprod(x: Array, axis: int) -> Array:
+    """Running products along an axis."""
+    xp = array_module(x)
+    return xp.cumprod(x, axis=axis) if hasattr(xp, "cumprod") else xp.cumulative_prod(x, axis=axis)
+
+
+def atan(x: Array) -> Array:
+    """The angle whose tangent is x."""
+    xp = array_module(x)
+    return xp.arctan(x) if hasattr(xp, "arctan") else xp.atan(x)
 
 
 def add_at(y: Array, index: Any, x: Array) -> Array:

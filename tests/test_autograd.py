@@ -12,7 +12,8 @@ import minidiff as md
 from minidiff import ops
 from minidiff.autograd import FusedOp, Op, grad
 from minidiff.errors import BadInput
-from minidiff.ops.elementwise import GELU, Mul
+from minidiff.ops.activation import GELU
+from minidiff.ops.elementwise import Mul
 from minidiff.ops.matmul import MatMul
 from minidiff.tensor import Tensor
 

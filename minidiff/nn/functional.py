@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..ops import (
     gelu,
     group_norm,
     group_norm_gelu,
+    leaky_relu,
     log_softmax,
     matmul,
     mse_loss,
@@ -23,8 +25,10 @@ from ..ops import (
     sigmoid,
     silu,
     softmax,
+    softplus,
     tanh,
 )
+from ..ops import pad as pad_each
 from ..tensor import Tensor
 
 __all__ = [
@@ -37,16 +41,19 @@ __all__ = [
     "group_norm",
     "group_norm_gelu",
     "interpolate",
+    "leaky_relu",
     "linear",
     "log_softmax",
     "mse_loss",
     "one_hot",
+    "pad",
     "pixel_shuffle",
     "pixel_unshuffle",
     "relu",
     "sigmoid",
     "silu",
     "softmax",
+    "softplus",
     "tanh",
 ]
 
@@ -93,6 +100,17 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     kept = backend.default_rng().random(x.shape, dtype=np.float32) >= p
     scale = 0.0 if p == 1.0 else 1.0 / (1.0 - p)
     return x * Tensor(backend.to_device((kept * scale).astype(x.dtype), x.device))
+
+
+def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
+    """A border around x: `pad` is (before, after) of the last dimension, then of the last but one, and so on.
+
+    mode is "constant", "reflect", "replicate" or "circular"; see `ops.pad`, which takes pairs in order.
+    """
+    if len(pad) % 2 or len(pad) > 2 * x.ndim:
+        raise BadInput(f"pad: pad {tuple(pad)} must be a pair for each dimension to pad, the last first (x {x.shape})")
+    pairs = [*zip(pad[::2], pad[1::2], strict=True)]
+    return pad_each(x, [(0, 0)] * (x.ndim - len(pairs)) + pairs[::-1], mode, value)
 
 
 # ------------------------------------------------------------------------------- changing the size

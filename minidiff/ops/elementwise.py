@@ -1,4 +1,4 @@
-"""Operations that treat every number alike, and GELU.
+"""Operations that treat every number alike: arithmetic, functions of one number, choosing between two.
 
 In each class: the formula, and on its right the gradient rule. g is the gradient of the letter
 behind it, so `ga = gy b` reads ∂L/∂a = ∂L/∂y · b.
@@ -12,13 +12,10 @@ from typing import Any
 import numpy as np
 
 from .. import backend, kernels
-from ..autograd import FusedOp, Op
+from ..autograd import Op
 from ..backend import Array, array_module
 from ..errors import BadInput
 from ..tensor import Tensor
-
-SQRT_2 = math.sqrt(2.0)
-
 
 # ----------------------------------------------------------------------------------- conversions
 
@@ -29,16 +26,24 @@ def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
         return x
     if isinstance(x, np.generic):
         x = x.item()
-    xp = np if like is None else array_module(like.data)
+    home = np.empty(()) if like is None else like.data
+    if backend.is_array(x):
+        return Tensor(backend.asarray(x, like=home))
     if isinstance(x, bool | int | float) and like is not None:
-        keep = like.dtype.kind == "f" or not isinstance(x, float)
-        return Tensor(xp.asarray(x, dtype=like.dtype if keep else np.float32))
-    if isinstance(x, np.ndarray) or hasattr(x, "__cuda_array_interface__"):
-        return Tensor(xp.asarray(x))
+        return Tensor(backend.asarray(x, like=home, dtype=_dtype_of_number(x, like.dtype)))
     if isinstance(x, int | float | list | tuple):
-        array = xp.asarray(x)
-        return Tensor(array.astype(np.float32) if array.dtype == np.float64 else array)
+        array = np.asarray(x)
+        if array.dtype == np.float64:
+            array = array.astype(np.float32 if like is None or like.dtype.kind != "f" else like.dtype)
+        return Tensor(backend.asarray(array, like=home))
     raise TypeError(f"a tensor, array or number is needed, not {type(x).__name__}")
+
+
+def _dtype_of_number(x: bool | int | float, dtype: np.dtype) -> Any:
+    """The dtype of a Python number that meets an array: the array's, unless that cannot hold numbers of its kind."""
+    if isinstance(x, float):
+        return dtype if dtype.kind == "f" else np.float32
+    return dtype if dtype.kind != "b" or isinstance(x, bool) else np.int64
 
 
 def _binary(op: Op, a: Any, b: Any) -> Tensor:
@@ -51,12 +56,15 @@ def _pair(name: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Two arguments as tensors whose shapes broadcast; an integer one takes the other's floating-point dtype."""
     a = as_tensor(a, b if isinstance(b, Tensor) else None)
     b = as_tensor(b, a)
-    if a.dtype.kind == "f" and b.dtype.kind != "f":
-        b = astype(b, a.dtype)
-    elif b.dtype.kind == "f" and a.dtype.kind != "f":
-        a = astype(a, b.dtype)
+    a, b = to_one_kind(a, b)
     _broadcast(name, a.shape, b.shape)
     return a, b
+
+
+def to_one_kind(*xs: Tensor) -> list[Tensor]:
+    """Whole numbers beside floating-point ones take the dtype of these: NumPy would make both float64."""
+    floating = [x.dtype for x in xs if x.dtype.kind == "f"]
+    return [astype(x, floating[0]) if floating and x.dtype.kind != "f" else x for x in xs]
 
 
 def _broadcast(name: str, *shapes: tuple[int, ...]) -> None:
@@ -66,10 +74,17 @@ def _broadcast(name: str, *shapes: tuple[int, ...]) -> None:
         raise BadInput(f"{name}: shapes {' and '.join(map(str, shapes))} do not broadcast") from None
 
 
-def _floating(name: str, x: Tensor) -> Tensor:
+def check_floating(name: str, x: Tensor) -> Tensor:
+    """x, which must hold floating-point numbers."""
     if x.dtype.kind != "f":
         raise BadInput(f"{name}: x must hold floating-point numbers, got {x.dtype}")
     return x
+
+
+def _float(x: Any) -> Tensor:
+    """x as floating-point numbers: whole ones become float32, as in PyTorch."""
+    x = as_tensor(x)
+    return x if x.dtype.kind == "f" else astype(x, np.float32)
 
 
 class AsType(Op):
@@ -78,8 +93,8 @@ class AsType(Op):
     dtype: Any
 
     def forward(self, x: Array) -> Array:
-        self.source = x.dtype
-        return x.astype(self.dtype)
+        self.source = backend.dtype_of(x)
+        return backend.astype(x, self.dtype)
 
     def backward(self, gy: Tensor) -> Tensor:
         return astype(gy, self.source)
@@ -167,20 +182,6 @@ class Neg(Op):
         return -gy
 
 
-class Pow(Op):
-    """y = xᵖ for a constant p            gx = gy p xᵖ⁻¹"""
-
-    p: float
-
-    def forward(self, x: Array) -> Array:
-        self.save(x)
-        return x**self.p
-
-    def backward(self, gy: Tensor) -> Tensor:
-        (x,) = self.saved
-        return gy * (self.p * x ** (self.p - 1)) if self.p != 0 else gy * 0.0
-
-
 def add(a: Any, b: Any) -> Tensor:
     """a + b"""
     return _binary(Add(), a, b)
@@ -197,24 +198,146 @@ def mul(a: Any, b: Any) -> Tensor:
 
 
 def div(a: Any, b: Any) -> Tensor:
-    """a / b"""
-    return _binary(Div(), a, b)
+    """a / b; whole numbers are divided as float32."""
+    a, b = _pair("div", a, b)
+    return Div()(_float(a), _float(b))
 
 
-def neg(x: Tensor) -> Tensor:
+def neg(x: Any) -> Tensor:
     """−x"""
-    return Neg()(x)
+    return Neg()(as_tensor(x))
+
+
+# ---------------------------------------------------------------------------------------- powers
+
+
+class Pow(Op):
+    """y = xᵖ            gx = gy p xᵖ⁻¹,   gp = gy y ln x
+
+    Where x is 0 the rules can read 0 · ∞: in gx if p is 0, in gp if p is not negative. Both gradients
+    are 0 there, and 1 in the place of x says so without an infinite number on the way.
+    """
+
+    def forward(self, x: Array, p: Array) -> Array:
+        y = x**p
+        self.save(x, p, y)
+        return y
+
+    def backward(self, gy: Tensor) -> Any:
+        x, p, y = self.saved
+        gx = gp = None
+        if self.needs[0]:
+            gx = gy * (p * where((x.data == 0) & (p.data == 0), 1.0, x) ** (p - 1.0))
+        if self.needs[1]:
+            gp = gy * (y * log(where((x.data == 0) & (p.data >= 0), 1.0, x)))
+        return gx, gp
+
+
+class PowConstant(Op):
+    """y = xᵖ for a constant p            gx = gy p xᵖ⁻¹"""
+
+    p: float
+
+    def forward(self, x: Array) -> Array:
+        self.save(x)
+        return x**self.p
+
+    def backward(self, gy: Tensor) -> Tensor:
+        (x,) = self.saved
+        return gy * (self.p * x ** (self.p - 1)) if self.p != 0 else gy * 0.0
+
+
+class Sqrt(Op):
+    """y = √x            gx = gy / 2y"""
+
+    def forward(self, x: Array) -> Array:
+        y = array_module(x).sqrt(x)
+        self.save(y)
+        return y
+
+    def backward(self, gy: Tensor) -> Tensor:
+        (y,) = self.saved
+        return gy / (2.0 * y)
+
+
+class RSqrt(Op):
+    """y = 1 / √x            gx = −½ gy y³"""
+
+    def forward(self, x: Array) -> Array:
+        y = 1.0 / array_module(x).sqrt(x)
+        self.save(y)
+        return y
+
+    def backward(self, gy: Tensor) -> Tensor:
+        (y,) = self.saved
+        return gy * (-0.5 * (y * y * y))
+
+
+class Square(Op):
+    """y = x²            gx = 2 gy x"""
+
+    def forward(self, x: Array) -> Array:
+        self.save(x)
+        return x * x
+
+    def backward(self, gy: Tensor) -> Tensor:
+        (x,) = self.saved
+        return gy * (2.0 * x)
+
+
+class Reciprocal(Op):
+    """y = 1 / x            gx = −gy y²"""
+
+    def forward(self, x: Array) -> Array:
+        y = 1.0 / x
+        self.save(y)
+        return y
+
+    def backward(self, gy: Tensor) -> Tensor:
+        (y,) = self.saved
+        return -(gy * (y * y))
 
 
 def pow(x: Any, p: Any) -> Tensor:
-    """xᵖ; p may be a number, or a tensor if x is positive (xᵖ = e^{p ln x})."""
-    if isinstance(p, int | float | np.generic):
-        return Pow(p=p.item() if isinstance(p, np.generic) else p)(as_tensor(x))
-    p = as_tensor(p)
-    return exp(p * log(as_tensor(x, p)))
+    """xᵖ for a number or a tensor p, which broadcast against each other.
+
+    The gradient of p asks for ln x, so it is no number where x is negative; where x is 0 it is 0 if
+    p ≥ 0, PyTorch's meaning. Raises BadInput for a negative power of whole numbers.
+    """
+    if isinstance(p, np.generic):
+        p = p.item()
+    if not isinstance(p, int | float):
+        x, p = _pair("pow", x, p)
+        if x.dtype.kind != "f" and bool(array_module(p.data).any(p.data < 0)):
+            raise BadInput(f"pow: whole numbers ({x.dtype}) have no negative powers; use floating-point ones")
+        return Pow()(x, p)
+    x = as_tensor(x)
+    if x.dtype.kind != "f" and p < 0 and isinstance(p, int):
+        raise BadInput(f"pow: whole numbers ({x.dtype}) have no power {p}; use floating-point ones")
+    return PowConstant(p=int(p) if isinstance(p, bool) else p)(_float(x) if isinstance(p, float) else x)
 
 
-# ----------------------------------------------------------------------------- functions of one x
+def sqrt(x: Any) -> Tensor:
+    """√x"""
+    return Sqrt()(_float(x))
+
+
+def rsqrt(x: Any) -> Tensor:
+    """1 / √x"""
+    return RSqrt()(_float(x))
+
+
+def square(x: Any) -> Tensor:
+    """x²"""
+    return Square()(as_tensor(x))
+
+
+def reciprocal(x: Any) -> Tensor:
+    """1 / x"""
+    return Reciprocal()(_float(x))
+
+
+# --------------------------------------------------------------------- exponential and logarithm
 
 
 class Exp(Op):
@@ -230,6 +353,19 @@ class Exp(Op):
         return gy * y
 
 
+class Expm1(Op):
+    """y = eˣ − 1            gx = gy (y + 1)"""
+
+    def forward(self, x: Array) -> Array:
+        y = array_module(x).expm1(x)
+        self.save(y)
+        return y
+
+    def backward(self, gy: Tensor) -> Tensor:
+        (y,) = self.saved
+        return gy * (y + 1.0)
+
+
 class Log(Op):
     """y = ln x            gx = gy / x"""
 
@@ -242,17 +378,39 @@ class Log(Op):
         return gy / x
 
 
-class Sqrt(Op):
-    """y = √x            gx = gy / 2y"""
+class Log1p(Op):
+    """y = ln(1 + x)            gx = gy / (1 + x)"""
 
     def forward(self, x: Array) -> Array:
-        y = array_module(x).sqrt(x)
-        self.save(y)
-        return y
+        self.save(x)
+        return array_module(x).log1p(x)
 
     def backward(self, gy: Tensor) -> Tensor:
-        (y,) = self.saved
-        return gy / (2.0 * y)
+        (x,) = self.saved
+        return gy / (1.0 + x)
+
+
+def exp(x: Any) -> Tensor:
+    """eˣ"""
+    return Exp()(_float(x))
+
+
+def expm1(x: Any) -> Tensor:
+    """eˣ − 1, exact also where x is so small that eˣ rounds to 1."""
+    return Expm1()(_float(x))
+
+
+def log(x: Any) -> Tensor:
+    """ln x"""
+    return Log()(_float(x))
+
+
+def log1p(x: Any) -> Tensor:
+    """ln(1 + x), exact also where x is so small that 1 + x rounds to 1."""
+    return Log1p()(_float(x))
+
+
+# ------------------------------------------------------------------- trigonometric and hyperbolic
 
 
 class Sin(Op):
@@ -279,8 +437,57 @@ class Cos(Op):
         return -(gy * sin(x))
 
 
+class Tan(Op):
+    """y = tan x            gx = gy (1 + y²)"""
+
+    def forward(self, x: Array) -> Array:
+        y = array_module(x).tan(x)
+        self.save(y)
+        return y
+
+    def backward(self, gy: Tensor) -> Tensor:
+        (y,) = self.saved
+        return gy * (1.0 + y * y)
+
+
+class Atan(Op):
+    """y = arctan x            gx = gy / (1 + x²)"""
+
+    def forward(self, x: Array) -> Array:
+        self.save(x)
+        return backend.atan(x)
+
+    def backward(self, gy: Tensor) -> Tensor:
+        (x,) = self.saved
+        return gy / (1.0 + x * x)
+
+
+class Sinh(Op):
+    """y = ½ (eˣ − e⁻ˣ)            gx = gy cosh x"""
+
+    def forward(self, x: Array) -> Array:
+        self.save(x)
+        return array_module(x).sinh(x)
+
+    def backward(self, gy: Tensor) -> Tensor:
+        (x,) = self.saved
+        return gy * cosh(x)
+
+
+class Cosh(Op):
+    """y = ½ (eˣ + e⁻ˣ)            gx = gy sinh x"""
+
+    def forward(self, x: Array) -> Array:
+        self.save(x)
+        return array_module(x).cosh(x)
+
+    def backward(self, gy: Tensor) -> Tensor:
+        (x,) = self.saved
+        return gy * sinh(x)
+
+
 class Tanh(Op):
-    """y = tanh x            gx = gy (1 − y²)"""
+    """y = sinh x / cosh x            gx = gy (1 − y²)"""
 
     def forward(self, x: Array) -> Array:
         y = array_module(x).tanh(x)
@@ -320,102 +527,83 @@ class Erf(Op):
         return gy * (exp(-(x * x)) * (2.0 / math.sqrt(math.pi)))
 
 
-class Abs(Op):
-    """y = |x|            gx = gy sign x   (0 at 0)"""
-
-    def forward(self, x: Array) -> Array:
-        self.cache = array_module(x).sign(x)
-        return array_module(x).abs(x)
-
-    def backward(self, gy: Tensor) -> Tensor:
-        return gy * Tensor(self.cache)
-
-
-class ReLU(Op):
-    """y = max(x, 0)            gx = gy where x > 0, else 0"""
-
-    def forward(self, x: Array) -> Array:
-        self.cache = x > 0
-        return array_module(x).maximum(x, 0)
-
-    def backward(self, gy: Tensor) -> Tensor:
-        return gy * Tensor(self.cache.astype(gy.dtype))
-
-
-class Clip(Op):
-    """y = x kept between low and high            gx = gy where it was inside, else 0"""
-
-    low: float
-    high: float
-
-    def forward(self, x: Array) -> Array:
-        self.cache = (x >= self.low) & (x <= self.high)
-        return array_module(x).clip(x, self.low, self.high)
-
-    def backward(self, gy: Tensor) -> Tensor:
-        return gy * Tensor(self.cache.astype(gy.dtype))
-
-
-def exp(x: Tensor) -> Tensor:
-    """eˣ"""
-    return Exp()(x)
-
-
-def log(x: Tensor) -> Tensor:
-    """ln x"""
-    return Log()(x)
-
-
-def sqrt(x: Tensor) -> Tensor:
-    """√x"""
-    return Sqrt()(x)
-
-
-def sin(x: Tensor) -> Tensor:
+def sin(x: Any) -> Tensor:
     """sin x"""
-    return Sin()(x)
+    return Sin()(_float(x))
 
 
-def cos(x: Tensor) -> Tensor:
+def cos(x: Any) -> Tensor:
     """cos x"""
-    return Cos()(x)
+    return Cos()(_float(x))
 
 
-def tanh(x: Tensor) -> Tensor:
-    """tanh x"""
-    return Tanh()(x)
+def tan(x: Any) -> Tensor:
+    """tan x"""
+    return Tan()(_float(x))
 
 
-def sigmoid(x: Tensor) -> Tensor:
+def atan(x: Any) -> Tensor:
+    """The angle from −π/2 to π/2 whose tangent is x."""
+    return Atan()(_float(x))
+
+
+def sinh(x: Any) -> Tensor:
+    """½ (eˣ − e⁻ˣ)"""
+    return Sinh()(_float(x))
+
+
+def cosh(x: Any) -> Tensor:
+    """½ (eˣ + e⁻ˣ)"""
+    return Cosh()(_float(x))
+
+
+def tanh(x: Any) -> Tensor:
+    """sinh x / cosh x"""
+    return Tanh()(_float(x))
+
+
+def sigmoid(x: Any) -> Tensor:
     """1 / (1 + e⁻ˣ)"""
-    return Sigmoid()(x)
+    return Sigmoid()(_float(x))
 
 
-def erf(x: Tensor) -> Tensor:
+def erf(x: Any) -> Tensor:
     """The error function."""
-    return Erf()(x)
-
-
-def abs(x: Tensor) -> Tensor:
-    """|x|"""
-    return Abs()(x)
-
-
-def relu(x: Tensor) -> Tensor:
-    """max(x, 0)"""
-    return ReLU()(x)
-
-
-def clip(x: Tensor, low: float, high: float) -> Tensor:
-    """x kept between low and high."""
-    return Clip(low=low, high=high)(x)
+    return Erf()(_float(x))
 
 
 # ------------------------------------------------------------------------------- choosing of two
 
 
+class Abs(Op):
+    """y = |x|            gx = gy sign x   (0 at 0)"""
+
+    def forward(self, x: Array) -> Array:
+        self.save(x)
+        return array_module(x).abs(x)
+
+    def backward(self, gy: Tensor) -> Tensor:
+        (x,) = self.saved
+        return gy * Tensor(array_module(x.data).sign(x.data))
+
+
+class Clip(Op):
+    """y = x kept between low and high            gx = gy where it was inside, else 0"""
+
+    low: float | None
+    high: float | None
+
+    def forward(self, x: Array) -> Array:
+        inside = x == x if self.low is None else x >= self.low
+        self.cache = inside if self.high is None else inside & (x <= self.high)
+        return array_module(x).clip(x, self.low, self.high)
+
+    def backward(self, gy: Tensor) -> Tensor:
+        return where(self.cache, gy, 0.0)
+
+
 class Where(Op):
-    """y = a where the condition holds, else b            ga = gy there,   gb = gy elsewhere"""
+    """y = a where the condition holds, else b            ga = gy there, else 0,   gb = gy elsewhere, else 0"""
 
     condition: Array
 
@@ -423,89 +611,122 @@ class Where(Op):
         return array_module(a).where(self.condition, a, b)
 
     def backward(self, gy: Tensor) -> Any:
-        chosen = Tensor(array_module(gy.data).broadcast_to(self.condition, gy.shape).astype(gy.dtype))
-        return gy * chosen, gy * (1.0 - chosen)
+        ga = where(self.condition, gy, 0.0) if self.needs[0] else None
+        gb = where(self.condition, 0.0, gy) if self.needs[1] else None
+        return ga, gb
+
+
+class Maximum(Op):
+    """y = the larger of a and b            ga = gy where a is larger, ½ gy where they are equal, else 0;   gb likewise
+
+    The limits of the slope from either side are 0 and 1; the half is their middle, and PyTorch's choice.
+    """
+
+    def forward(self, a: Array, b: Array) -> Array:
+        self.save(a, b)
+        return array_module(a).maximum(a, b)
+
+    def backward(self, gy: Tensor) -> Any:
+        a, b = (x.data for x in self.saved)
+        return _share(gy, a < b, a == b), _share(gy, b < a, a == b)
+
+
+class Minimum(Op):
+    """y = the smaller of a and b            ga = gy where a is smaller, ½ gy where they are equal, else 0;   gb likewise"""
+
+    def forward(self, a: Array, b: Array) -> Array:
+        self.save(a, b)
+        return array_module(a).minimum(a, b)
+
+    def backward(self, gy: Tensor) -> Any:
+        a, b = (x.data for x in self.saved)
+        return _share(gy, b < a, a == b), _share(gy, a < b, a == b)
+
+
+def _share(gy: Tensor, lost: Array, tied: Array) -> Tensor:
+    return where(lost, 0.0, where(tied, 0.5 * gy, gy))
+
+
+def abs(x: Any) -> Tensor:
+    """|x|"""
+    return Abs()(as_tensor(x))
+
+
+def clip(x: Any, low: Any = None, high: Any = None) -> Tensor:
+    """x kept between low and high: numbers, or tensors that broadcast to x's shape; None leaves that side open.
+
+    The gradient goes to x where it lies inside or on the border, to a tensor that bounds it elsewhere.
+    Where low > high, y is high.
+    """
+    x = as_tensor(x)
+    low, high = (bound.item() if isinstance(bound, np.generic) else bound for bound in (low, high))
+    if low is None and high is None:
+        raise BadInput("clip: low and high are both None; give at least one of them")
+    bounds = [bound for bound in (low, high) if bound is not None]
+    if all(isinstance(bound, int | float) for bound in bounds):
+        return Clip(low=low, high=high)(_float(x) if any(isinstance(bound, float) for bound in bounds) else x)
+    for bound, beyond in ((low, lt), (high, gt)):
+        if bound is not None:
+            x, bound = _pair("clip", x, bound)
+            x = where(beyond(x, bound), bound, x)
+    return x
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
-    """a where `condition` (a boolean array or tensor) holds, else b."""
-    if isinstance(condition, Tensor):
-        condition = condition.data
-    if getattr(condition, "dtype", None) != np.bool_:
-        raise BadInput("where: the condition must be an array of booleans")
+    """a where `condition` (a boolean array or tensor) holds, else b; the three broadcast against each other."""
+    condition = condition.data if isinstance(condition, Tensor) else condition
+    if not hasattr(condition, "dtype") or backend.dtype_of(condition).kind != "b":
+        found = type(condition).__name__ if not hasattr(condition, "dtype") else str(backend.dtype_of(condition))
+        raise BadInput(f"where: the condition must be an array of booleans, got {found}")
     a, b = _pair("where", a, b)
     _broadcast("where", condition.shape, a.shape, b.shape)
-    return Where(condition=condition)(a, b)
+    return Where(condition=backend.asarray(condition, like=a.data))(a, b)
 
 
 def maximum(a: Any, b: Any) -> Tensor:
-    """The larger of a and b; the gradient goes to the larger, to a where they are equal."""
-    a, b = _pair("maximum", a, b)
-    return where(a.data >= b.data, a, b)
+    """The larger of a and b; the gradient goes to the larger, half to each where they are equal."""
+    return _binary(Maximum(), a, b)
 
 
 def minimum(a: Any, b: Any) -> Tensor:
-    """The smaller of a and b; the gradient goes to the smaller, to a where they are equal."""
-    a, b = _pair("minimum", a, b)
-    return where(a.data <= b.data, a, b)
+    """The smaller of a and b; the gradient goes to the smaller, half to each where they are equal."""
+    return _binary(Minimum(), a, b)
 
 
-# ------------------------------------------------------------------------------ smooth activations
+# ----------------------------------------------------- comparisons: true or false, without gradient
 
 
-class GELU(FusedOp):
-    """y = x Φ(x), Φ the normal distribution function            gx = gy (Φ(x) + x φ(x))
-
-    Hendrycks & Gimpel 2016. Each input is kept with the probability that a standard normal number
-    is below it. approximate="tanh" is their eq. for Φ by a tanh:
-
-        y = ½ x (1 + tanh u),   u = √(2/π) (x + 0.044715 x³)
-    """
-
-    approximate: str
-
-    def forward(self, x: Array) -> Array:
-        return kernels.of(x).gelu(x, self.approximate)
-
-    def backward(self, gy: Array) -> Array:
-        (x,) = self.saved
-        return kernels.of(x).gelu_backward(x, gy, self.approximate)
-
-    @staticmethod
-    def reference(x: Tensor, approximate: str = "none") -> Tensor:
-        if approximate == "none":
-            return x * (0.5 * (1.0 + erf(x / SQRT_2)))
-        u = math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)
-        return 0.5 * x * (1.0 + tanh(u))
+def eq(a: Any, b: Any) -> Tensor:
+    """Where a = b, as booleans."""
+    a, b = _pair("eq", a, b)
+    return Tensor(a.data == b.data)
 
 
-class SiLU(FusedOp):
-    """y = x σ(x), σ the sigmoid            gx = gy (σ + x σ (1 − σ))"""
-
-    def forward(self, x: Array) -> Array:
-        return x * _sigmoid(x)
-
-    def backward(self, gy: Array) -> Array:
-        (x,) = self.saved
-        s = _sigmoid(x)
-        return gy * (s * (1.0 + x * (1.0 - s)))
-
-    @staticmethod
-    def reference(x: Tensor) -> Tensor:
-        return x * sigmoid(x)
+def ne(a: Any, b: Any) -> Tensor:
+    """Where a ≠ b, as booleans."""
+    a, b = _pair("ne", a, b)
+    return Tensor(a.data != b.data)
 
 
-def _sigmoid(x: Array) -> Array:
-    return 0.5 * array_module(x).tanh(0.5 * x) + 0.5
+def lt(a: Any, b: Any) -> Tensor:
+    """Where a < b, as booleans."""
+    a, b = _pair("lt", a, b)
+    return Tensor(a.data < b.data)
 
 
-def gelu(x: Tensor, approximate: str = "none") -> Tensor:
-    """x Φ(x), exactly ("none") or by the tanh formula ("tanh")."""
-    if approximate not in ("none", "tanh"):
-        raise BadInput(f"gelu: approximate={approximate!r} is unknown; it is 'none' or 'tanh'")
-    return GELU(approximate=approximate)(_floating("gelu", x))
+def le(a: Any, b: Any) -> Tensor:
+    """Where a ≤ b, as booleans."""
+    a, b = _pair("le", a, b)
+    return Tensor(a.data <= b.data)
 
 
-def silu(x: Tensor) -> Tensor:
-    """x σ(x), also called swish."""
-    return SiLU()(_floating("silu", x))
+def gt(a: Any, b: Any) -> Tensor:
+    """Where a > b, as booleans."""
+    a, b = _pair("gt", a, b)
+    return Tensor(a.data > b.data)
+
+
+def ge(a: Any, b: Any) -> Tensor:
+    """Where a ≥ b, as booleans."""
+    a, b = _pair("ge", a, b)
+    return Tensor(a.data >= b.data)

@@ -10,8 +10,9 @@ from ..autograd import FusedOp, Op
 from ..backend import Array, array_module
 from ..errors import BadInput
 from ..tensor import Tensor
+from .activation import log_softmax
 from .elementwise import as_tensor
-from .reduce import log_softmax, mean
+from .reduce import mean
 
 
 class MSELoss(FusedOp):

@@ -9,7 +9,8 @@ from ..autograd import FusedOp
 from ..backend import Array
 from ..errors import BadInput
 from ..tensor import Tensor
-from .elementwise import gelu, sqrt
+from .activation import gelu
+from .elementwise import sqrt
 from .reduce import mean
 from .shape import reshape
 

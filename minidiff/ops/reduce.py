@@ -1,4 +1,7 @@
-"""Many numbers become few: sums, means, extremes, softmax. And the opposite of broadcasting."""
+"""Many numbers become few: sums, products, extremes. And the opposite of broadcasting.
+
+`axis` is one axis, a tuple of them, or None for all; `keepdims` leaves them in place with length 1.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,17 @@ import math
 
 import numpy as np
 
-from ..autograd import Op
+from .. import backend
+from ..autograd import FusedOp, Op
 from ..backend import Array, array_module
 from ..errors import BadInput
 from ..methods import Axis
 from ..tensor import Tensor
+from .elementwise import astype, exp, sqrt, where
+from .shape import concatenate, reshape, transpose
 
 
-def _axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
+def check_axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     """The axes as a tuple of numbers 0 … ndim − 1, in order; all of them for None."""
     if axis is None:
         return tuple(range(ndim))
@@ -21,15 +27,31 @@ def _axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     for a in axes:
         if not -ndim <= a < ndim:
             raise BadInput(f"{name}: axis {a} is not in a tensor of {ndim} dimensions")
-    axes = tuple(sorted(a % ndim for a in axes))
+    axes = tuple(sorted(int(a) % ndim for a in axes))
     if len(set(axes)) != len(axes):
         raise BadInput(f"{name}: axis {axis} names a dimension twice")
     return axes
 
 
+def check_nonempty(name: str, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """x, which must have an element along each of `axes`: there is no largest of none."""
+    for axis in axes:
+        if x.shape[axis] == 0:
+            raise BadInput(f"{name}: a tensor of shape {x.shape} has no element along axis {axis}; it needs 1 or more")
+    return x
+
+
 def _keep(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape after a reduction that keeps its axes with length 1."""
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
+
+
+def _drop(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape after a reduction that takes its axes away."""
+    return tuple(n for i, n in enumerate(shape) if i not in axes)
+
+
+# --------------------------------------------------------------------------- sums and what they give
 
 
 class Sum(Op):
@@ -39,8 +61,9 @@ class Sum(Op):
     keepdims: bool
 
     def forward(self, x: Array) -> Array:
+        xp = array_module(x)
         self.shape = x.shape
-        return array_module(x).asarray(x.sum(axis=self.axes, keepdims=self.keepdims))
+        return xp.asarray(xp.sum(x, axis=self.axes, keepdims=self.keepdims))
 
     def backward(self, gy: Tensor) -> Tensor:
         return gy.reshape(_keep(self.shape, self.axes)).broadcast_to(self.shape)
@@ -55,61 +78,32 @@ class SumTo(Op):
     shape: tuple[int, ...]
 
     def forward(self, x: Array) -> Array:
+        xp = array_module(x)
         self.source = x.shape
         lead = x.ndim - len(self.shape)
         ones = tuple(lead + i for i, n in enumerate(self.shape) if n == 1)
-        return x.sum(axis=(*range(lead), *ones), keepdims=True).reshape(self.shape)
+        return xp.reshape(xp.sum(x, axis=(*range(lead), *ones), keepdims=True), self.shape)
 
     def backward(self, gy: Tensor) -> Tensor:
         return gy.broadcast_to(self.source)
 
 
-class Max(Op):
-    """y = the largest x along some axes            gx = gy at the largest, shared equally by ties"""
-
-    axes: tuple[int, ...]
-    keepdims: bool
-
-    def forward(self, x: Array) -> Array:
-        xp = array_module(x)
-        top = x.max(axis=self.axes, keepdims=True)
-        self.cache = x == top
-        return xp.asarray(top if self.keepdims else top.squeeze(self.axes))
-
-    def backward(self, gy: Tensor) -> Tensor:
-        largest = self.cache.astype(gy.dtype)
-        largest /= largest.sum(axis=self.axes, keepdims=True)
-        return gy.reshape(_keep(largest.shape, self.axes)) * Tensor(largest)
-
-
-class Softmax(Op):
-    """yᵢ = e^{xᵢ} / Σⱼ e^{xⱼ} along one axis            gx = y (gy − Σⱼ gyⱼ yⱼ)
-
-    The largest x is taken off first: that changes nothing in the quotient and nothing overflows.
-    The sum in the gradient is there because all y together stay 1: raising one lowers the rest.
-    """
+class CumSum(Op):
+    """yᵢ = Σⱼ≤ᵢ xⱼ along one axis            gxⱼ = Σᵢ≥ⱼ gyᵢ: the running sum from the other end"""
 
     axis: int
 
     def forward(self, x: Array) -> Array:
-        y = array_module(x).exp(x - x.max(axis=self.axis, keepdims=True))
-        y /= y.sum(axis=self.axis, keepdims=True)
-        self.save(y)
-        return y
+        return backend.cumsum(x, axis=self.axis)
 
     def backward(self, gy: Tensor) -> Tensor:
-        (y,) = self.saved
-        return y * (gy - (gy * y).sum(self.axis, keepdims=True))
-
-    @staticmethod
-    def reference(x: Tensor, axis: int) -> Tensor:
-        e = (x - Tensor(x.data.max(axis=axis, keepdims=True))).exp()
-        return e / e.sum(axis, keepdims=True)
+        return gy.flip(self.axis).cumsum(self.axis).flip(self.axis)
 
 
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Σ x over the given axes, or over all."""
-    return Sum(axes=_axes("sum", axis, x.ndim), keepdims=keepdims)(x)
+    """Σ x over the given axes, or over all. Of booleans: how many are true."""
+    axes = check_axes("sum", axis, x.ndim)
+    return Sum(axes=axes, keepdims=keepdims)(astype(x, np.int64) if x.dtype.kind == "b" else x)
 
 
 def sum_to(x: Tensor, shape: tuple[int, ...], where: str = "sum_to") -> Tensor:
@@ -123,50 +117,179 @@ def sum_to(x: Tensor, shape: tuple[int, ...], where: str = "sum_to") -> Tensor:
     return x if x.shape == shape else SumTo(shape=shape)(x)
 
 
+def cumsum(x: Tensor, axis: int) -> Tensor:
+    """Running sums along one axis: each number and all before it."""
+    (axis,) = check_axes("cumsum", axis, x.ndim)
+    return CumSum(axis=axis)(x)
+
+
 def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The average over the given axes, or over all."""
-    axes = _axes("mean", axis, x.ndim)
+    """The average over the given axes, or over all; not a number where there is nothing to average."""
+    axes = check_axes("mean", axis, x.ndim)
     return sum(x, axes, keepdims) / float(math.prod(x.shape[a] for a in axes))
 
 
-def var(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> Tensor:
-    """The mean square distance from the mean, over n − correction (correction 1: the unbiased estimate)."""
-    axes = _axes("var", axis, x.ndim)
+def var(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: float = 1) -> Tensor:
+    """The mean square distance from the mean, over n − correction.
+
+    The default, 1, is PyTorch's: the estimate for all there is from a sample of n, right on average.
+    0, NumPy's default, is the variance of the n numbers themselves.
+    """
+    axes = check_axes("var", axis, x.ndim)
+    return _var("var", x, axes, keepdims, correction)
+
+
+def std(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: float = 1) -> Tensor:
+    """√var, with var's correction. Its gradient is 0, as in PyTorch, where all numbers are alike and √ has none."""
+    axes = check_axes("std", axis, x.ndim)
+    v = _var("std", x, axes, keepdims, correction)
+    alike = v.data == 0
+    return where(alike, 0.0, sqrt(where(alike, 1.0, v)))
+
+
+def _var(name: str, x: Tensor, axes: tuple[int, ...], keepdims: bool, correction: float) -> Tensor:
     n = math.prod(x.shape[a] for a in axes)
+    if n <= correction:
+        raise BadInput(f"{name}: {n} numbers of x {x.shape} do not outnumber correction {correction}; use more, or a smaller correction")
     d = x - mean(x, axes, keepdims=True)
     return sum(d * d, axes, keepdims) / float(n - correction)
 
 
+# --------------------------------------------------------------------------------------- products
+
+
+class Prod(FusedOp):
+    """y = Π x along the first axis            gxᵢ = gy Πⱼ≠ᵢ xⱼ            # (n,…) -> (…)
+
+    y / xᵢ would be the product of the others, were no x zero. So it is built up instead: all before
+    i times all after i, which are running products from either end.
+    """
+
+    portable = True
+
+    def forward(self, x: Array) -> Array:
+        xp = array_module(x)
+        return xp.asarray(xp.prod(x, axis=0))
+
+    def backward(self, gy: Array) -> Array:
+        (x,) = self.saved
+        if x.shape[0] == 0:
+            return x
+        xp = array_module(x)
+        after = xp.flip(_product_before(xp.flip(x, axis=0)), axis=0)
+        return gy * (_product_before(x) * after)
+
+    @staticmethod
+    def reference(x: Tensor) -> Tensor:
+        """Neighbours are multiplied, then the products of neighbours, and so on."""
+        while x.shape[0] > 1:
+            half, odd = divmod(x.shape[0], 2)
+            pairs = x[: 2 * half : 2] * x[1::2]
+            x = concatenate([pairs, x[-1:]]) if odd else pairs
+        return x[0] if x.shape[0] else sum(x, 0) + 1.0
+
+
+def _product_before(x: Array) -> Array:
+    """Πⱼ<ᵢ xⱼ along the first axis: 1, x₀, x₀ x₁, …"""
+    return backend.concat([backend.full((1, *x.shape[1:]), 1.0, like=x), backend.cumprod(x[:-1, ...], axis=0)], axis=0)
+
+
+def prod(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Π x over the given axes, or over all; its gradients are right also where x is 0."""
+    axes = check_axes("prod", axis, x.ndim)
+    x = astype(x, np.int64) if x.dtype.kind == "b" else x
+    rest = tuple(i for i in range(x.ndim) if i not in axes)
+    n = math.prod(x.shape[a] for a in axes)
+    y = Prod()(reshape(transpose(x, (*axes, *rest)), (n, *(x.shape[i] for i in rest))))
+    return reshape(y, _keep(x.shape, axes)) if keepdims else y
+
+
+# --------------------------------------------------------------------------------------- extremes
+
+
+class Max(Op):
+    """y = the largest x along some axes            gx = gy at the largest, shared equally by ties"""
+
+    axes: tuple[int, ...]
+    keepdims: bool
+
+    def extreme(self, x: Array) -> Array:
+        return array_module(x).max(x, axis=self.axes, keepdims=True)
+
+    def forward(self, x: Array) -> Array:
+        xp = array_module(x)
+        top = self.extreme(x)
+        self.cache = x == top
+        return xp.asarray(top if self.keepdims else xp.reshape(top, _drop(x.shape, self.axes)))
+
+    def backward(self, gy: Tensor) -> Tensor:
+        largest = backend.astype(self.cache, gy.dtype)
+        share = largest / array_module(largest).sum(largest, axis=self.axes, keepdims=True)
+        return gy.reshape(_keep(share.shape, self.axes)) * Tensor(share)
+
+
+class Min(Max):
+    """y = the smallest x along some axes            gx = gy at the smallest, shared equally by ties"""
+
+    def extreme(self, x: Array) -> Array:
+        return array_module(x).min(x, axis=self.axes, keepdims=True)
+
+
+class LogSumExp(Op):
+    """y = ln Σ eˣ over some axes            gx = gy e^{x − y}
+
+    The largest x is taken off first and added at the end, so that nothing overflows. Where it is
+    infinite there is nothing to take off: it is the sum itself. Where all x are −∞ and so y, their
+    gradients are 0: e^{−∞}, of whatever a finite y.
+    """
+
+    axes: tuple[int, ...]
+    keepdims: bool
+
+    def forward(self, x: Array) -> Array:
+        xp = array_module(x)
+        top = xp.max(x, axis=self.axes, keepdims=True)
+        finite = xp.isfinite(top)
+        z = xp.minimum(x - xp.where(finite, top, 0.0), 0.0)             # ≤ 0 anyway, unless top is infinite
+        total = xp.sum(xp.exp(z), axis=self.axes, keepdims=True)
+        y = xp.where(finite, xp.log(xp.maximum(total, 1.0)) + top, top)  # ≥ 1 anyway, unless top is infinite
+        y = xp.asarray(y if self.keepdims else xp.reshape(y, _drop(x.shape, self.axes)))
+        self.save(x, y)
+        return y
+
+    def backward(self, gy: Tensor) -> Tensor:
+        x, y = self.saved
+        keep = _keep(x.shape, self.axes)
+        y = where(y.data == -math.inf, 0.0, y).reshape(keep)
+        return gy.reshape(keep) * exp(x - y)
+
+
 def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The largest number along the given axes, or of all."""
-    if x.size == 0:
-        raise BadInput(f"max: a tensor of shape {x.shape} has no largest element")
-    return Max(axes=_axes("max", axis, x.ndim), keepdims=keepdims)(x)
+    """The largest number along the given axes, or of all (PyTorch's amax): ties share the gradient."""
+    axes = check_axes("max", axis, x.ndim)
+    return Max(axes=axes, keepdims=keepdims)(check_nonempty("max", x, axes))
 
 
 def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The smallest number along the given axes, or of all."""
-    return -max(-x, axis, keepdims)
+    """The smallest number along the given axes, or of all (PyTorch's amin): ties share the gradient."""
+    axes = check_axes("min", axis, x.ndim)
+    return Min(axes=axes, keepdims=keepdims)(check_nonempty("min", x, axes))
 
 
-def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """e^x divided by its sum along `axis`."""
-    (axis,) = _axes("softmax", axis, x.ndim)
-    return Softmax(axis=axis)(x)
+def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Where the largest number along `axis` stands (None: counted through all of x), the first of equals; no gradient."""
+    check_nonempty("argmax", x, check_axes("argmax", axis, x.ndim))
+    return Tensor(array_module(x.data).argmax(x.data, axis=axis, keepdims=keepdims))
+
+
+def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Where the smallest number along `axis` stands (None: counted through all of x), the first of equals; no gradient."""
+    check_nonempty("argmin", x, check_axes("argmin", axis, x.ndim))
+    return Tensor(array_module(x.data).argmin(x.data, axis=axis, keepdims=keepdims))
 
 
 def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """ln Σ eˣ, with the largest x taken off first so that nothing overflows."""
-    axes = _axes("logsumexp", axis, x.ndim)
-    top = Tensor(x.data.max(axis=axes, keepdims=True))
-    y = sum((x - top).exp(), axes, keepdims=True).log() + top
-    return y if keepdims else y.reshape(tuple(n for i, n in enumerate(x.shape) if i not in axes))
-
-
-def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """ln softmax(x) = x − ln Σ eˣ along `axis`."""
-    (axis,) = _axes("log_softmax", axis, x.ndim)
-    z = x - Tensor(x.data.max(axis=axis, keepdims=True))  # first: far from 0, float32 has no digits left for the difference
-    return z - sum(z.exp(), axis, keepdims=True).log()
-
-
+    """ln Σ eˣ, which neither overflows nor loses a row of −∞ (it stays −∞, with gradient 0)."""
+    axes = check_axes("logsumexp", axis, x.ndim)
+    x = x if x.dtype.kind == "f" else astype(x, np.float32)
+    return LogSumExp(axes=axes, keepdims=keepdims)(check_nonempty("logsumexp", x, axes))

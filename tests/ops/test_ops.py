@@ -18,7 +18,7 @@ from minidiff.nn import functional as F
 from minidiff.tensor import Tensor
 
 EACH = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-NO_DERIVATIVE = {"as_tensor", "one_hot"}
+NO_DERIVATIVE = {"argmax", "argmin", "as_tensor", "eq", "ge", "gt", "le", "lt", "ne", "one_hot"}
 
 # The same numbers, elsewhere in memory. All are read-only, so an operation that writes to its input fails.
 LAYOUTS = {
@@ -29,6 +29,10 @@ LAYOUTS = {
 }
 # float32 carries 24 bits and a sum of up to 100 numbers loses a few; float64 likewise.
 TOLERANCE = {"float32": 4e-6, "float64": 1e-12}
+
+
+def leaf(numbers):
+    return Tensor(np.array(numbers, np.float64), requires_grad=True)
 
 
 def laid_out(array, layout):
@@ -133,15 +137,72 @@ def test_any_shapes_broadcast_and_every_gradient_has_its_inputs_shape(shapes, na
         np.testing.assert_allclose(x.grad.data, repeats.sum(repeated).reshape(x.shape), rtol=1e-12, atol=1e-12)
 
 
+@st.composite
+def indices(draw, shape):
+    """Any index NumPy takes: slices, integers, new axes and dots, with arrays of integers that may name one place twice."""
+    index = draw(hnp.basic_indices(shape, allow_newaxis=True, allow_ellipsis=True))
+    parts = list(index) if isinstance(index, tuple) else [index]
+    whole = [i for i, part in enumerate(parts) if isinstance(part, slice)]
+    if whole and draw(st.booleans()):
+        i = draw(st.sampled_from(whole))
+        before = sum(part is not None for part in parts[:i])
+        n = shape[before] if Ellipsis not in parts[:i] else shape[before - sum(part is not None for part in parts)]
+        parts[i] = np.array(draw(st.lists(st.integers(-n, n - 1), max_size=5)), int)
+    return tuple(parts)
+
+
 @given(hnp.array_shapes(min_dims=1, max_dims=4, max_side=4), st.data())
 def test_put_is_the_transpose_of_getitem(shape, data):
     """⟨x[index], y⟩ = ⟨x, put(y)⟩ for any index."""
-    index = data.draw(hnp.basic_indices(shape, allow_newaxis=True, allow_ellipsis=True))
+    index = data.draw(indices(shape))
     rng = np.random.default_rng(0)
-    x = Tensor(rng.standard_normal(shape))
-    taken = ops.getitem(x, index)
-    y = Tensor(rng.standard_normal(taken.shape))
-    assert np.isclose((taken * y).sum().item(), (x * ops.put(y, index, shape)).sum().item())
+    x = rng.standard_normal(shape)
+    taken = ops.getitem(Tensor(x), index)
+    np.testing.assert_array_equal(taken.data, x[index])
+    y = rng.standard_normal(taken.shape)
+    assert np.isclose((taken.data * y).sum(), (x * ops.put(Tensor(y), index, shape).data).sum())
+
+
+@pytest.mark.parametrize("index", [lambda i: i, lambda i: (slice(None), i % 7), lambda i: (i, i % 7)], ids=["rows", "columns", "pairs"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_repeats_are_added_in_the_order_of_the_index(rng, dtype, index):
+    """So the sum is NumPy's add.at to the last bit, though it takes a faster way."""
+    index = index(rng.integers(0, 30, 1000))
+    x = (100 * rng.standard_normal(np.empty((30, 7))[index].shape)).astype(dtype)
+    expected = np.zeros((30, 7), dtype)
+    np.add.at(expected, index, x)
+    np.testing.assert_array_equal(ops.put(Tensor(x), index, (30, 7)).data, expected)
+
+
+@given(hnp.mutually_broadcastable_shapes(signature=np.matmul.signature, max_dims=3, max_side=3))
+def test_matmul_is_numpys_for_every_rank(shapes):
+    assert_multilinear(ops.matmul, np.matmul, shapes.input_shapes)
+
+
+@given(st.data())
+def test_einsum_is_numpys_for_any_subscripts(data):
+    sizes = {"a": 2, "b": 3, "c": 1, "d": 2}
+    parts = data.draw(st.lists(st.text("abcd", max_size=3), min_size=1, max_size=4))
+    subscripts = ",".join(parts)
+    if data.draw(st.booleans()):
+        subscripts += "->" + "".join(data.draw(st.permutations(sorted(set("".join(parts)))))[: data.draw(st.integers(0, 3))])
+    shapes = [tuple(sizes[letter] for letter in part) for part in parts]
+    assert_multilinear(lambda *xs: ops.einsum(subscripts, *xs), lambda *xs: np.einsum(subscripts, *xs), shapes)
+
+
+def assert_multilinear(ours, numpys, shapes):
+    """The values are NumPy's. As y is linear in each x alone, ⟨gx, x⟩ = ⟨gy, y⟩ for each, and for another x likewise."""
+    rng = np.random.default_rng(0)
+    xs = [Tensor(rng.standard_normal(shape), requires_grad=True) for shape in shapes]
+    y = ours(*xs)
+    np.testing.assert_allclose(y.data, numpys(*(x.data for x in xs)), rtol=1e-12, atol=1e-12)
+    u = rng.standard_normal(y.shape)
+    y.backward(u)
+    for i, x in enumerate(xs):
+        other = rng.standard_normal(x.shape)
+        moved = numpys(*(other if j == i else z.data for j, z in enumerate(xs)))
+        assert x.grad.shape == x.shape
+        np.testing.assert_allclose((x.grad.data * other).sum(), (u * moved).sum(), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["group_norm", "group_norm_gelu"])
@@ -180,6 +241,130 @@ def test_gelu_in_float32_is_exact_to_its_own_rounding():
 
 
 
+# ------------------------------------------------------------------------------ where rules meet 0 and ∞
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_powers_of_zero_have_pytorchs_gradients(torch):
+    """0 · ∞ stands in the rules, and no number must come of it where PyTorch has one."""
+    bases, exponents = [0.0, 0.0, 0.0, 0.0, 2.0, -2.0, 3.0], [0.0, 1.0, 2.0, 3.5, 0.0, 2.0, -1.0]
+    x, p = leaf(bases), leaf(exponents)
+    (x**p).sum().backward()
+    tx, tp = (torch.tensor(numbers, dtype=torch.float64, requires_grad=True) for numbers in (bases, exponents))
+    (tx**tp).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, tx.grad)
+    np.testing.assert_array_equal(p.grad.data, tp.grad)  # no number for the negative base, here as there
+
+
+@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize(("p", "slopes"), [(0.0, [1, 0, 0]), (1.0, [0, 1, 0]), (2.0, [0, 0, 2]), (3.0, [0, 0, 0])])
+def test_every_derivative_of_a_whole_power_is_right_at_zero(p, slopes, constant):
+    x = leaf([0.0])
+    y = x ** (p if constant else Tensor(np.array([p])))
+    for slope in slopes:
+        assert y.item() == slope
+        y = grad(y, [x], create_graph=True)[0] + 0.0 * x  # also a derivative that is constant has one
+
+
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_every_derivative_of_a_product_is_right_at_zero(axis):
+    """Π x over the rows of [[0, 2], [0, 3]]: the mixed second derivative is 1 (or the rest of the product)."""
+    x = leaf([[0.0, 2.0], [0.0, 3.0]])
+    (g,) = grad(x.prod(axis).sum(), [x], create_graph=True)
+    (h,) = grad(g[0, 0], [x])
+    expected = {0: [[0, 0], [1, 0]], 1: [[0, 1], [0, 0]], None: [[0, 0], [6, 0]]}[axis]
+    np.testing.assert_array_equal(h.data, expected)
+
+
+def test_the_deviation_of_numbers_that_are_alike_has_gradient_zero():
+    x = leaf([[2.0, 2.0, 2.0], [1.0, 2.0, 3.0]])
+    y = x.std(1)
+    y.sum().backward()
+    np.testing.assert_array_equal(y.data, [0.0, 1.0])
+    np.testing.assert_allclose(x.grad.data, [[0, 0, 0], [-0.5, 0, 0.5]], atol=1e-15)
+
+
+@pytest.mark.filterwarnings("error")
+def test_logsumexp_of_infinite_numbers():
+    inf = np.inf
+    x = leaf([[-inf, -inf], [0.0, -inf], [inf, 0.0], [1000.0, 1000.0], [-1000.0, -1000.0]])
+    y = x.logsumexp(1)
+    np.testing.assert_allclose(y.data, [-inf, 0.0, inf, 1000 + np.log(2), -1000 + np.log(2)])
+    x = leaf(x.data[[0, 1, 3, 4]])
+    (g,) = grad(x.logsumexp(1).sum(), [x], create_graph=True)
+    np.testing.assert_allclose(g.data, [[0, 0], [1, 0], [0.5, 0.5], [0.5, 0.5]])
+    (h,) = grad(g[:, 0].sum(), [x])
+    np.testing.assert_allclose(h.data, [[0, 0], [0, 0], [0.25, -0.25], [0.25, -0.25]], atol=1e-15)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_softplus_is_exact_far_out(dtype):
+    x = Tensor(np.array([-1000.0, -50.0, 0.0, 50.0, 1000.0], dtype), requires_grad=True)
+    y = ops.softplus(x)
+    y.sum().backward()
+    np.testing.assert_allclose(y.data, [0.0, np.exp(-50.0), np.log(2), 50.0, 1000.0], rtol=1e-6)
+    np.testing.assert_allclose(x.grad.data, [0.0, 0.0, 0.5, 1.0, 1.0], atol=1e-6)
+
+
+def test_what_was_not_chosen_receives_zero_even_where_the_gradient_is_infinite():
+    a, b = leaf([1.0, 1.0]), leaf([1.0, 1.0])
+    ops.where(np.array([True, False]), a, b).backward(np.array([np.inf, np.nan]))
+    np.testing.assert_array_equal(a.grad.data, [np.inf, 0.0])
+    np.testing.assert_array_equal(b.grad.data, [0.0, np.nan])
+
+
+@pytest.mark.parametrize("name", ["relu", "abs", "clip", "maximum", "minimum", "leaky_relu", "softplus", "gelu", "silu"])
+def test_no_number_stays_no_number(name):
+    arguments = {"clip": (-1.0, 1.0), "maximum": (0.0,), "minimum": (0.0,)}.get(name, ())
+    assert np.isnan(getattr(ops, name)(leaf([np.nan]), *arguments).item())
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (None, 1.0), (0.0, None), (1.0, 0.0)])
+@pytest.mark.parametrize("tensors", [False, True])
+def test_clip_keeps_the_gradient_inside_and_on_the_border(torch, low, high, tensors):
+    numbers = [-1.0, 0.0, 0.5, 1.0, 2.0]
+    x, t = leaf(numbers), torch.tensor(numbers, dtype=torch.float64, requires_grad=True)
+    ours = (None if b is None else Tensor(np.array(b)) for b in (low, high)) if tensors else (low, high)
+    y, z = ops.clip(x, *ours), t.clip(low, high)
+    y.sum().backward()
+    z.sum().backward()
+    np.testing.assert_array_equal(y.data, z.detach())
+    if low is None or high is None or low < high:  # where nothing is inside, PyTorch has gradients on the borders
+        np.testing.assert_array_equal(x.grad.data, t.grad)
+
+
+def test_small_numbers_keep_their_digits():
+    x = Tensor(np.array([1e-12]))
+    np.testing.assert_allclose(ops.expm1(x).data, [1e-12], rtol=1e-11)
+    np.testing.assert_allclose(ops.log1p(x).data, [1e-12], rtol=1e-11)
+
+
+@pytest.mark.parametrize(("n", "chunks"), [(6, 3), (7, 3), (5, 4), (2, 5), (0, 3), (7, 1)])
+def test_chunks_are_pytorchs(torch, n, chunks):
+    ours, theirs = Tensor(np.arange(n)).chunk(chunks), torch.arange(n).chunk(chunks)
+    assert [list(a.data) for a in ours] == [b.tolist() for b in theirs]
+
+
+@pytest.mark.parametrize(("n", "size"), [(6, 3), (7, 3), (2, 5), (0, 3)])
+def test_pieces_of_one_size_are_pytorchs(torch, n, size):
+    ours, theirs = Tensor(np.arange(n)).split(size), torch.arange(n).split(size)
+    assert [list(a.data) for a in ours] == [b.tolist() for b in theirs]
+
+
+@pytest.mark.parametrize("axis", [None, 0, -1])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+def test_the_place_of_an_extreme_is_numpys_and_carries_no_gradient(name, axis, keepdims):
+    x = np.array([[1.0, 3.0, 1.0, 3.0], [2.0, 2.0, 2.0, 2.0]])
+    y = getattr(ops, name)(Tensor(x, requires_grad=True), axis, keepdims)
+    np.testing.assert_array_equal(y.data, getattr(np, name)(x, axis, keepdims=keepdims))
+    assert y.dtype == np.int64 and not y.requires_grad
+    if axis is not None and keepdims:
+        extreme = getattr(ops, name[3:])(Tensor(x), axis, keepdims=True)
+        np.testing.assert_array_equal(ops.take_along_axis(Tensor(x), y, axis).data, extreme.data)
+
+
 @pytest.mark.parametrize("name", ["max", "min"])
 def test_ties_share_the_gradient_of_an_extreme(name):
     x = Tensor(np.array([[1.0, 3.0, 1.0, 3.0], [2.0, 2.0, 2.0, 2.0]]), requires_grad=True)
@@ -189,18 +374,43 @@ def test_ties_share_the_gradient_of_an_extreme(name):
 
 
 @pytest.mark.parametrize("name", ["maximum", "minimum"])
-def test_a_tie_of_two_tensors_goes_to_the_first(name):
-    a, b = (Tensor(np.ones(2), requires_grad=True) for _ in range(2))
+def test_two_tensors_that_tie_share_the_gradient(name):
+    a, b = leaf([1.0, 2.0, 3.0]), leaf([1.0, 3.0, 2.0])
     getattr(ops, name)(a, b).sum().backward()
-    np.testing.assert_array_equal(a.grad.data, [1.0, 1.0])
-    np.testing.assert_array_equal(b.grad.data, [0.0, 0.0])
+    first = [0.5, 0, 1] if name == "maximum" else [0.5, 1, 0]
+    np.testing.assert_array_equal(a.grad.data, first)
+    np.testing.assert_array_equal(b.grad.data, 1 - np.array(first))
 
 
-@pytest.mark.parametrize("name", ["exp", "gelu", "silu", "softmax", "sum", "abs", "neg"])
-def test_an_empty_batch_goes_through(name):
+@pytest.mark.parametrize("name", ["sum", "prod", "cumsum", "softmax", "log_softmax", "flip", "std", "logsumexp", "max", "min", "mean"])
+def test_an_empty_batch_is_reduced_row_by_row(name):
     x = Tensor(np.zeros((0, 3), np.float32), requires_grad=True)
-    y = getattr(ops, name)(x)
+    y = getattr(ops, name)(x, 1)
     y.sum().backward()
+    assert y.shape == ((0, 3) if name in ("cumsum", "softmax", "log_softmax", "flip") else (0,))
+    assert x.grad.shape == (0, 3) and x.grad.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("empty", "shape"),
+    [
+        (lambda x: ops.exp(x), (0, 3)), (lambda x: ops.gelu(x), (0, 3)), (lambda x: ops.silu(x), (0, 3)),
+        (lambda x: ops.softplus(x), (0, 3)), (lambda x: ops.abs(x), (0, 3)), (lambda x: x**x, (0, 3)),
+        (lambda x: ops.clip(x, 0, 1), (0, 3)), (lambda x: ops.maximum(x, 0.5), (0, 3)),
+        (lambda x: x.sum(0), (3,)), (lambda x: x.prod(0), (3,)), (lambda x: x.prod(), ()), (lambda x: x.cumsum(0), (0, 3)),
+        (lambda x: x[:0], (0, 3)), (lambda x: x[[]], (0, 3)), (lambda x: x[:, [1, 1]], (0, 2)), (lambda x: x[x.data > 0], (0,)),
+        (lambda x: ops.take_along_axis(x, np.zeros((0, 2), int), 1), (0, 2)), (lambda x: x.reshape(3, 0), (3, 0)),
+        (lambda x: x.T, (3, 0)), (lambda x: x.flatten(), (0,)), (lambda x: x.roll(1), (0, 3)), (lambda x: x.tile(2, 2), (0, 6)),
+        (lambda x: ops.concatenate([x, x]), (0, 3)), (lambda x: ops.stack([x, x]), (2, 0, 3)), (lambda x: x.split(2)[0], (0, 3)),
+        (lambda x: ops.pad(x, [(1, 1), (0, 0)]), (2, 3)), (lambda x: x @ np.ones((3, 2), np.float32), (0, 2)),
+        (lambda x: x.T @ x, (3, 3)), (lambda x: ops.einsum("ij,ik->jk", x, x), (3, 3)), (lambda x: ops.einsum("ij->j", x), (3,)),
+    ],
+)  # fmt: skip
+def test_nothing_goes_through(empty, shape):
+    x = Tensor(np.zeros((0, 3), np.float32), requires_grad=True)
+    y = empty(x)
+    assert y.shape == shape and y.dtype == np.float32
+    y.backward(np.ones(shape, np.float32))
     assert x.grad.shape == (0, 3) and x.grad.dtype == np.float32
 
 
@@ -222,10 +432,36 @@ def test_an_empty_batch_of_images_goes_through(layer):
     assert x.grad.shape == x.shape
 
 
-@pytest.mark.parametrize("name", ["max", "min", "sum", "abs", "neg"])
-def test_integers_are_reduced_too(name):
-    x = np.array([[3, -1], [2, 7]])
-    expected = {"max": np.max, "min": np.min, "sum": np.sum, "abs": np.abs, "neg": np.negative}[name](x)
+# -------------------------------------------------------------------------------- whole numbers
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])
+@pytest.mark.parametrize("name", ["max", "min", "sum", "prod", "abs", "square", "argmax", "argmin"])
+def test_whole_numbers_stay_whole(name, dtype):
+    x = np.array([[3, 0], [2, 7]], dtype)
+    expected = getattr(np, name)(x)
     y = getattr(ops, name)(Tensor(x))
     np.testing.assert_array_equal(y.data, expected)
-    assert y.dtype.kind == "i"
+    assert y.dtype == expected.dtype and y.dtype.kind in "iu"
+
+
+@pytest.mark.parametrize("name", ["exp", "log1p", "sqrt", "reciprocal", "sin", "sigmoid", "mean", "std", "logsumexp"])
+def test_functions_of_whole_numbers_are_float32(name):
+    x = np.array([1, 2, 4])
+    y = getattr(ops, name)(Tensor(x))
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y.data, getattr(ops, name)(Tensor(x.astype(np.float64))).data, rtol=1e-6)
+
+
+def test_whole_numbers_are_divided_as_float32_and_take_the_dtype_of_what_they_meet():
+    x, y = Tensor(np.array([1, 2])), Tensor(np.array([0.5, 4.0], np.float32))
+    for z in (x / x, x / 2, x**0.5, x * y, y + x, ops.maximum(x, y), ops.clip(x, 0.5), ops.concatenate([x, y]), x @ y,
+              ops.einsum("i,i", x, y), ops.where(np.array([True, False]), x, y)):  # fmt: skip
+        assert z.dtype == np.float32
+
+
+def test_booleans_are_counted_and_scaled():
+    x = Tensor(np.array([True, False, True]))
+    assert x.sum().item() == 2 and x.prod().item() == 0
+    np.testing.assert_array_equal((x * 3).data, [3, 0, 3])
+    np.testing.assert_array_equal((x * 0.5).data, [0.5, 0.0, 0.5])
