@@ -150,6 +150,7 @@ def _resident(kind: str) -> float:
 
 
 def main_bench(args: argparse.Namespace) -> int:
+    backend.keep_freed_memory()
     """`minidiff bench [--against torch] [--batch N] [--threads N] [--rounds N] [--json FILE]`"""
     for name in ("batch", "rounds", "threads"):
         value = getattr(args, name)

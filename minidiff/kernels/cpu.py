@@ -19,6 +19,7 @@ import numpy as np
 from ..backend import parallel
 from . import winograd
 from .blas import multiply_add
+from .scratch import scratch
 
 Pair = tuple[int, int]
 BLOCK = 131_072  # numbers per block of an elementwise pass: short enough for the cache, long enough for the threads
@@ -158,31 +159,39 @@ class _Tiles:
 
         tiles[size i + j, c, t]            # (size², C, m·th·tw)
 
-    Every block of samples is worked on in the same memory: new memory costs more than the work.
+    `shapes` says how much memory that takes; every block of samples is worked on in the same.
     """
 
-    def __init__(self, m: int, c: int, positions: Pair, size: int, dtype: Any) -> None:
-        self.size, self.th, self.tw = size, -(-positions[0] // 4), -(-positions[1] // 4)
-        self.padded = np.zeros((c, m, 4 * self.th + size - 4, 4 * self.tw + size - 4), dtype)
-        self.tiles = np.empty((size * size, c, m, self.th, self.tw), dtype)
-        self.values = np.empty((36, c, m * self.th * self.tw), dtype)
+    @staticmethod
+    def shapes(m: int, c: int, positions: Pair, size: int) -> list[tuple[int, ...]]:
+        """Of the padded images, of their tiles, of working memory, and of what comes out of `transform`."""
+        th, tw = -(-positions[0] // 4), -(-positions[1] // 4)
+        padded = (c, m, 4 * th + size - 4, 4 * tw + size - 4)
+        return [padded, (size, size, c, m, th, tw), (6, size, c * m * th * tw), (36, c, m * th * tw)]
+
+    def __init__(self, padded: np.ndarray, tiles: np.ndarray, half: np.ndarray, values: np.ndarray) -> None:
+        self.padded, self.tiles, self.half, self.values = padded, tiles, half, values
+        padded.fill(0)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, tiles.shape[:2], axis=(2, 3))[:, :, ::4, ::4]
+        self.windows = windows.transpose(4, 5, 0, 1, 2, 3)       # as `tiles`, but nothing is copied yet
 
     def transform(self, x: np.ndarray, padding: int, by: np.ndarray) -> np.ndarray:
-        """The tiles of samples (m,C,H,W) with zeros around them, each times the matrix `by`.            # -> (36,C,m·th·tw)"""
+        """by tile byᵀ for the tiles of samples (m,C,H,W) with zeros around them.            # -> (36,C,m·th·tw)"""
         rows, columns = (min(n, m - padding) for n, m in zip(x.shape[2:], self.padded.shape[2:], strict=True))
         inside = self.padded[:, :, padding : padding + rows, padding : padding + columns]
         inside[...] = x[:, :, :rows, :columns].swapaxes(0, 1)
-        for i, j in np.ndindex(self.size, self.size):
-            self.tiles[self.size * i + j] = self.padded[:, :, i : i + 4 * self.th : 4, j : j + 4 * self.tw : 4]
-        np.matmul(by, self.tiles.reshape(self.size**2, -1), out=self.values.reshape(36, -1))
+        np.copyto(self.tiles, self.windows)                      # in one call: between calls, threads wait for each other
+        winograd.transform_tiles(by, self.tiles, self.half, self.values)
         return self.values
 
 
-def _join(tiles: np.ndarray, y: np.ndarray) -> None:
+def _join(pixels: np.ndarray, y: np.ndarray) -> None:
     """Put tiles of 4x4 pixels where they belong.            # (16, C, m, th, tw) -> (m,C,H,W)"""
-    for i, j in np.ndindex(4, 4):
-        target = y[:, :, i::4, j::4]
-        target[...] = tiles[4 * i + j, :, :, : target.shape[2], : target.shape[3]].swapaxes(0, 1)
+    _, c, m, th, tw = pixels.shape
+    whole = y if y.shape[2:] == (4 * th, 4 * tw) else np.empty((m, c, 4 * th, 4 * tw), y.dtype)
+    np.copyto(whole.reshape(m, c, th, 4, tw, 4), pixels.reshape(4, 4, c, m, th, tw).transpose(3, 2, 4, 0, 5, 1))
+    if whole is not y:
+        y[...] = whole[:, :, : y.shape[2], : y.shape[3]]
 
 
 def _blocks(lo: int, hi: int, m: int) -> list[tuple[int, list[slice]]]:
@@ -199,16 +208,18 @@ def _conv2d_by_points(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, paddin
     size = tuple(h + 2 * padding - 2 for h in image)
     y = np.empty((n, o, *size), x.dtype)
     filters = winograd.transform_filters(w)                      # (36,O,C)
-    aa, bb = (m.T.astype(x.dtype) for m in (winograd.AA, winograd.BB))
+    at, bt = (np.ascontiguousarray(m.T, x.dtype) for m in (winograd.A, winograd.B))
 
     def work(lo: int, hi: int) -> None:
         for m, blocks in _blocks(lo, hi, samples_per_block(c + o, size)):
-            tiles = _Tiles(m, c, size, 6, x.dtype)
-            products = np.empty((36, o, tiles.values.shape[2]), x.dtype)
-            pixels = np.empty((16, o, m, tiles.th, tiles.tw), x.dtype)
+            shapes = _Tiles.shapes(m, c, size, 6)
+            grid = shapes[1][3:]                                 # m, th, tw
+            shapes += [(36, o, math.prod(grid)), (4, 6, o * math.prod(grid)), (16, o, *grid)]
+            *memory, products, half, pixels = scratch(x.dtype, *shapes)
+            tiles = _Tiles(*memory)
             for block in blocks:
-                np.matmul(filters, tiles.transform(x[block], padding, bb), out=products)
-                np.matmul(aa, products.reshape(36, -1), out=pixels.reshape(16, -1))
+                np.matmul(filters, tiles.transform(x[block], padding, bt), out=products)
+                winograd.transform_tiles(at, products, half, pixels)
                 if b is not None:
                     pixels += b[:, None, None, None]
                 _join(pixels, y[block])
@@ -220,14 +231,16 @@ def _conv2d_by_points(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, paddin
 def _filter_gradient_by_points(x: np.ndarray, gy: np.ndarray, padding: int) -> np.ndarray:
     """gw = Gᵀ Σ [(A gy) ⊙ (Bᵀ x)] over samples and tiles."""
     n, c, o, size = len(x), x.shape[1], gy.shape[1], gy.shape[2:]
-    aa, bb = winograd.AA.astype(x.dtype), winograd.BB.T.astype(x.dtype)
+    a, bt = winograd.A.astype(x.dtype), np.ascontiguousarray(winograd.B.T, x.dtype)
 
     def work(lo: int, hi: int) -> np.ndarray:
-        gu, part = np.zeros((36, o, c), x.dtype), np.empty((36, o, c), x.dtype)
+        gu = np.zeros((36, o, c), x.dtype)
         for m, blocks in _blocks(lo, hi, samples_per_block(c + o, size)):
-            tiles, gy_tiles = _Tiles(m, c, size, 6, x.dtype), _Tiles(m, o, size, 4, x.dtype)
+            shapes = [*_Tiles.shapes(m, c, size, 6), *_Tiles.shapes(m, o, size, 4)]
+            *memory, part = scratch(x.dtype, *shapes, gu.shape)
+            tiles, gy_tiles = _Tiles(*memory[:4]), _Tiles(*memory[4:])
             for block in blocks:
-                d, e = tiles.transform(x[block], padding, bb), gy_tiles.transform(gy[block], 0, aa)
+                d, e = tiles.transform(x[block], padding, bt), gy_tiles.transform(gy[block], 0, a)
                 gu += np.matmul(e, d.swapaxes(1, 2), out=part)
         return gu
 
@@ -249,7 +262,8 @@ def _conv2d_by_patches(
     taps = _taps(tuple(image), tuple(kernel), size, stride, padding, dilation)
 
     def work(lo: int, hi: int) -> None:
-        patches = np.zeros((c, *kernel, *size), x.dtype)
+        (patches,) = scratch(x.dtype, (c, *kernel, *size))
+        patches.fill(0)
         columns = patches.reshape(groups, weights.shape[2], -1)
         for i in range(lo, hi):
             _gather(x[i], patches, taps)
@@ -274,7 +288,8 @@ def _backward_by_patches(
     gx = np.zeros(x.shape, x.dtype) if needs[0] else None
 
     def work(lo: int, hi: int) -> np.ndarray:
-        patches, spread = np.zeros((2, c, *kernel, *size), x.dtype)
+        patches, spread = scratch(x.dtype, *[(c, *kernel, *size)] * 2)
+        patches.fill(0)
         columns, spread_columns = (a.reshape(groups, weights.shape[2], -1) for a in (patches, spread))
         gw = np.zeros(weights.shape, x.dtype)
         for i in range(lo, hi):
@@ -304,7 +319,7 @@ def conv_transpose2d(
     y = np.empty((n, og * groups, *image), x.dtype)
 
     def work(lo: int, hi: int) -> None:
-        spread = np.empty((og * groups, *kernel, *positions), x.dtype)
+        (spread,) = scratch(x.dtype, (og * groups, *kernel, *positions))
         columns = spread.reshape(groups, -1, positions[0] * positions[1])
         for i in range(lo, hi):
             _product(weights, x[i].reshape(groups, c // groups, -1), columns)
@@ -327,7 +342,8 @@ def conv_transpose2d_backward(
     gx = np.empty(x.shape, x.dtype) if needs[0] else None
 
     def work(lo: int, hi: int) -> np.ndarray:
-        patches = np.zeros((og * groups, *kernel, *positions), x.dtype)
+        (patches,) = scratch(x.dtype, (og * groups, *kernel, *positions))
+        patches.fill(0)
         columns = patches.reshape(groups, -1, positions[0] * positions[1])
         gw = np.zeros(weights.shape, x.dtype)
         for i in range(lo, hi):

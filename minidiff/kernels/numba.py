@@ -21,6 +21,7 @@ from numba.extending import get_cython_function_address, intrinsic
 
 from ..backend import parallel
 from . import cpu, winograd
+from .scratch import scratch
 
 Pair = tuple[int, int]
 COLUMNS = 256  # positions that one matrix product of `_direct` should cover at least
@@ -179,19 +180,27 @@ def _store(products, o, b, lo, m, tw, work, plane, y):  # type: ignore[no-untype
 
 
 @compiled
-def _winograd(x, filters, b, padding, m, y):  # type: ignore[no-untyped-def]
+def _carve(memory, tiles, row):  # type: ignore[no-untyped-def]
+    """plane, columns, mixed and work of the functions above, and the memory that is left."""
+    n = 4 * (tiles + row)
+    ends = 4 * n, 10 * n, 16 * n, 16 * n + 30 * tiles
+    plane, columns = memory[: ends[0]], memory[ends[0] : ends[1]].reshape(6, n)
+    mixed, work = memory[ends[1] : ends[2]].reshape(6, n), memory[ends[2] : ends[3]].reshape(5, 6, tiles)
+    return plane, columns, mixed, work, memory[ends[3] :]
+
+
+@compiled
+def _winograd(x, filters, b, padding, m, memory, y):  # type: ignore[no-untyped-def]
     """y = conv2d(x, w) + b with filters = `transform_filters(w)`, m samples at a time."""
     n, c = x.shape[:2]
     o, height, width = y.shape[1:]
     th, tw = (height + 3) // 4, (width + 3) // 4
     for lo in range(0, n, m):
-        if lo == 0 or lo + m > n:
-            m = min(m, n - lo)
-            tiles = th * m * tw
-            size = 4 * (tiles + m * tw)
-            plane, columns, mixed = np.empty(4 * size, np.float32), np.empty((6, size), np.float32), np.empty((6, size), np.float32)
-            work = np.empty((5, 6, tiles), np.float32)
-            d, products = np.empty((36, c, tiles), np.float32), np.empty((36, o, tiles), np.float32)
+        m = min(m, n - lo)
+        tiles = th * m * tw
+        plane, columns, mixed, work, rest = _carve(memory, tiles, m * tw)
+        d = rest[: 36 * c * tiles].reshape(36, c, tiles)
+        products = rest[36 * c * tiles : 36 * (c + o) * tiles].reshape(36, o, tiles)
         for i in range(c):
             _load(x, lo, i, padding, m, th, tw, plane, columns, mixed, d)
         for k in range(36):
@@ -201,25 +210,31 @@ def _winograd(x, filters, b, padding, m, y):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _winograd_filters(x, gy, padding, m, gu):  # type: ignore[no-untyped-def]
+def _winograd_filters(x, gy, padding, m, memory, gu):  # type: ignore[no-untyped-def]
     """gu += the gradient of the transformed filters.            # (36,O,C)"""
     n, c = x.shape[:2]
     o, height, width = gy.shape[1:]
     th, tw = (height + 3) // 4, (width + 3) // 4
     for lo in range(0, n, m):
-        if lo == 0 or lo + m > n:
-            m = min(m, n - lo)
-            tiles = th * m * tw
-            size = 4 * (tiles + m * tw)
-            plane, columns, mixed = np.empty(4 * size, np.float32), np.empty((6, size), np.float32), np.empty((6, size), np.float32)
-            gy_columns, gy_mixed = np.empty((4, 4 * tiles), np.float32), np.empty((6, 4 * tiles), np.float32)
-            d, e = np.empty((36, c, tiles), np.float32), np.empty((36, o, tiles), np.float32)
+        m = min(m, n - lo)
+        tiles = th * m * tw
+        plane, columns, mixed, work, rest = _carve(memory, tiles, m * tw)
+        d = rest[: 36 * c * tiles].reshape(36, c, tiles)
+        e = rest[36 * c * tiles : 36 * (c + o) * tiles].reshape(36, o, tiles)
         for i in range(c):
             _load(x, lo, i, padding, m, th, tw, plane, columns, mixed, d)
+        flat = columns.reshape(columns.size)
+        gy_columns, gy_mixed = flat[: 16 * tiles].reshape(4, 4 * tiles), mixed.reshape(mixed.size)[: 24 * tiles].reshape(6, 4 * tiles)
         for i in range(o):
             _load_gradient(gy, lo, i, m, th, tw, plane, gy_columns, gy_mixed, e)
         for k in range(36):
             _multiply(e[k], d[k], gu[k], False, True, True)
+
+
+def _memory(channels: int, m: int, image: Pair) -> np.ndarray:
+    """Working memory for the two functions above."""
+    th, tw = -(-image[0] // 4), -(-image[1] // 4)
+    return scratch(np.float32, ((36 * channels + 30) * th * m * tw + 64 * (th + 1) * m * tw,))[0]
 
 
 # ------------------------------------------------------------------------------ convolution by patches
@@ -346,14 +361,19 @@ def _add_sums(gy, gb):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _direct(x, w, b, kernel, geometry, m, y):  # type: ignore[no-untyped-def]
+def _carve_rows(memory, a, b, n):  # type: ignore[no-untyped-def]
+    """Working memory as (a,n) and (b,n)."""
+    return memory[: a * n].reshape(a, n), memory[a * n : (a + b) * n].reshape(b, n)
+
+
+@compiled
+def _direct(x, w, b, kernel, geometry, m, memory, y):  # type: ignore[no-untyped-def]
     """y = W patches(x) + b.            # w (G, O/G, C/G·KH·KW)"""
     size = y.shape[2:]
     pixels = size[0] * size[1]
     for lo in range(0, len(x), m):
-        if lo == 0 or lo + m > len(x):
-            m = min(m, len(x) - lo)
-            patches, rows = np.empty((w.shape[0] * w.shape[2], m * pixels), np.float32), np.empty((len(b), m * pixels), np.float32)
+        m = min(m, len(x) - lo)
+        patches, rows = _carve_rows(memory, w.shape[0] * w.shape[2], len(b), m * pixels)
         for s in range(m):
             _patches(x[lo + s], kernel, size, geometry, s * pixels, patches)
         _products(w, patches, rows, False)
@@ -361,14 +381,13 @@ def _direct(x, w, b, kernel, geometry, m, y):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _direct_backward(x, w, gy, kernel, geometry, m, gx, gw):  # type: ignore[no-untyped-def]
+def _direct_backward(x, w, gy, kernel, geometry, m, memory, gx, gw):  # type: ignore[no-untyped-def]
     """gx = fold(Wᵀ gy);   gw += gy patches(x)ᵀ. What is not needed has size 0."""
     size = gy.shape[2:]
     pixels = size[0] * size[1]
     for lo in range(0, len(x), m):
-        if lo == 0 or lo + m > len(x):
-            m = min(m, len(x) - lo)
-            patches, rows = np.empty((w.shape[0] * w.shape[2], m * pixels), np.float32), np.empty((gy.shape[1], m * pixels), np.float32)
+        m = min(m, len(x) - lo)
+        patches, rows = _carve_rows(memory, w.shape[0] * w.shape[2], gy.shape[1], m * pixels)
         _side_by_side(gy[lo : lo + m], rows)
         if gw.size:
             for s in range(m):
@@ -382,14 +401,13 @@ def _direct_backward(x, w, gy, kernel, geometry, m, gx, gw):  # type: ignore[no-
 
 
 @compiled
-def _direct_transpose(x, w, b, kernel, geometry, m, y):  # type: ignore[no-untyped-def]
+def _direct_transpose(x, w, b, kernel, geometry, m, memory, y):  # type: ignore[no-untyped-def]
     """y = fold(Wᵀ x) + b.            # w (G, C/G, O/G·KH·KW)"""
     size = x.shape[2:]
     pixels = size[0] * size[1]
     for lo in range(0, len(x), m):
-        if lo == 0 or lo + m > len(x):
-            m = min(m, len(x) - lo)
-            patches, rows = np.empty((w.shape[0] * w.shape[2], m * pixels), np.float32), np.empty((x.shape[1], m * pixels), np.float32)
+        m = min(m, len(x) - lo)
+        patches, rows = _carve_rows(memory, w.shape[0] * w.shape[2], x.shape[1], m * pixels)
         _side_by_side(x[lo : lo + m], rows)
         _products(w, rows, patches, True)
         for s in range(m):
@@ -399,15 +417,14 @@ def _direct_transpose(x, w, b, kernel, geometry, m, y):  # type: ignore[no-untyp
 
 
 @compiled
-def _direct_transpose_backward(x, w, gy, kernel, geometry, m, gx, gw):  # type: ignore[no-untyped-def]
+def _direct_transpose_backward(x, w, gy, kernel, geometry, m, memory, gx, gw):  # type: ignore[no-untyped-def]
     """gx = W patches(gy);   gw += x patches(gy)ᵀ. What is not needed has size 0."""
     size = x.shape[2:]
     pixels = size[0] * size[1]
     zeros = np.zeros(x.shape[1], np.float32)
     for lo in range(0, len(x), m):
-        if lo == 0 or lo + m > len(x):
-            m = min(m, len(x) - lo)
-            patches, rows = np.empty((w.shape[0] * w.shape[2], m * pixels), np.float32), np.empty((x.shape[1], m * pixels), np.float32)
+        m = min(m, len(x) - lo)
+        patches, rows = _carve_rows(memory, w.shape[0] * w.shape[2], x.shape[1], m * pixels)
         for s in range(m):
             _patches(gy[lo + s], kernel, size, geometry, s * pixels, patches)
         if gw.size:
@@ -450,11 +467,19 @@ def conv2d(
     y = np.empty((len(x), o, *cpu.output_size(x.shape[2:], kernel, stride, padding, dilation)), np.float32)
     if cpu.winograd_pays(w, stride, padding, dilation, groups):
         filters, m = winograd.transform_filters(w), cpu.samples_per_block(sum(w.shape[:2]), x.shape[2:])
-        parallel(len(x), lambda lo, hi: _winograd(x[lo:hi], filters, b, padding[0], m, y[lo:hi]))
+
+
+        def work(lo: int, hi: int) -> None:
+            _winograd(x[lo:hi], filters, b, padding[0], m, _memory(sum(w.shape[:2]), m, y.shape[2:]), y[lo:hi])
     else:
         rows, m = w.reshape(groups, o // groups, -1), _side_samples(y.shape[2:])
-        geometry = (stride, padding, dilation)
-        parallel(len(x), lambda lo, hi: _direct(x[lo:hi], rows, b, kernel, geometry, m, y[lo:hi]))
+        geometry, lines = (stride, padding, dilation), groups * rows.shape[2] + o
+
+        def work(lo: int, hi: int) -> None:
+            (memory,) = scratch(np.float32, (lines * m * math.prod(y.shape[2:]),))
+            _direct(x[lo:hi], rows, b, kernel, geometry, m, memory, y[lo:hi])
+
+    parallel(len(x), work)
     return y
 
 
@@ -478,12 +503,15 @@ def conv2d_backward(
         gb = np.zeros(o if needs[2] else 0, np.float32)
         if by_points:
             if needs[0]:
-                _winograd(gy[lo:hi], turned, zeros, 2 - padding[0], m, gx[lo:hi])
+                memory = _memory(sum(w.shape[:2]), m, x.shape[2:])
+                _winograd(gy[lo:hi], turned, zeros, 2 - padding[0], m, memory, gx[lo:hi])
             if needs[1]:
-                _winograd_filters(x[lo:hi], gy[lo:hi], padding[0], m, gw)
+                memory = _memory(sum(w.shape[:2]), m, gy.shape[2:])
+                _winograd_filters(x[lo:hi], gy[lo:hi], padding[0], m, memory, gw)
         else:
             side = _side_samples(gy.shape[2:])
-            _direct_backward(x[lo:hi], rows, gy[lo:hi], kernel, (stride, padding, dilation), side, gx[lo:hi], gw)
+            (memory,) = scratch(np.float32, ((groups * rows.shape[2] + o) * side * math.prod(gy.shape[2:]),))
+            _direct_backward(x[lo:hi], rows, gy[lo:hi], kernel, (stride, padding, dilation), side, memory, gx[lo:hi], gw)
         if needs[2]:
             _add_sums(gy[lo:hi], gb)
         return gw, gb
@@ -506,7 +534,13 @@ def conv_transpose2d(
     image = cpu.transposed_size(x.shape[2:], kernel, stride, padding, output_padding, dilation)
     y = np.empty((len(x), o, *image), np.float32)
     geometry, m = (stride, padding, dilation), _side_samples(x.shape[2:])
-    parallel(len(x), lambda lo, hi: _direct_transpose(x[lo:hi], rows, b, kernel, geometry, m, y[lo:hi]))
+    lines = groups * rows.shape[2] + x.shape[1]
+
+    def work(lo: int, hi: int) -> None:
+        (memory,) = scratch(np.float32, (lines * m * math.prod(x.shape[2:]),))
+        _direct_transpose(x[lo:hi], rows, b, kernel, geometry, m, memory, y[lo:hi])
+
+    parallel(len(x), work)
     return y
 
 
@@ -524,7 +558,8 @@ def conv_transpose2d_backward(
     def work(lo: int, hi: int) -> tuple[np.ndarray, np.ndarray]:
         gw = np.zeros(rows.shape if needs[1] else (0, 0, 0), np.float32)
         gb = np.zeros(gy.shape[1] if needs[2] else 0, np.float32)
-        _direct_transpose_backward(x[lo:hi], rows, gy[lo:hi], kernel, geometry, m, gx[lo:hi], gw)
+        (memory,) = scratch(np.float32, ((groups * rows.shape[2] + x.shape[1]) * m * math.prod(x.shape[2:]),))
+        _direct_transpose_backward(x[lo:hi], rows, gy[lo:hi], kernel, geometry, m, memory, gx[lo:hi], gw)
         if needs[2]:
             _add_sums(gy[lo:hi], gb)
         return gw, gb

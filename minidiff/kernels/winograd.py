@@ -73,7 +73,7 @@ def matrices() -> tuple[Matrix, Matrix, Matrix]:
 
 
 A, G, B = (np.array([[float(x) for x in row] for row in matrix]) for matrix in matrices())
-AA, GG, BB = (np.kron(m, m) for m in (A, G, B))  # (36,16) (36,9) (36,36): rows and columns of a tile at once
+GG = np.kron(G, G)  # (36,9): rows and columns of a filter at once
 
 
 def transform_filters(w: np.ndarray) -> np.ndarray:
@@ -86,3 +86,13 @@ def filter_gradient(gu: np.ndarray) -> np.ndarray:
     """Gᵀ gu G: the gradient of w from that of `transform_filters(w)`.            # (36,O,C) -> (O,C,3,3)"""
     o, c = gu.shape[1:]
     return np.ascontiguousarray((GG.T.astype(gu.dtype) @ gu.reshape(SIZE * SIZE, o * c)).T).reshape(o, c, 3, 3)
+
+
+def transform_tiles(matrix: np.ndarray, tiles: np.ndarray, half: np.ndarray, out: np.ndarray) -> None:
+    """matrix tile matrixᵀ for many tiles: first to their columns, then to their rows.            # (k,k,n) -> (m,m,n)
+
+    half (m,k,n) is working memory.
+    """
+    m, k = matrix.shape
+    np.matmul(matrix, tiles.reshape(k, -1), out=half.reshape(m, -1))
+    np.matmul(matrix, half.reshape(m, k, -1), out=out.reshape(m, m, -1))
