@@ -263,7 +263,7 @@ class Put(Op):
         if backend.indexes_like_numpy(x) and not _may_repeat(self.index):
             y[self.index] = x
             return y
-        # np.add.at is ten times faster along one axis than over several, so the index becomes a list of places.
+        # np.add.at is five times faster along one axis than over several, so the index becomes a list of places.
         places = _places(self.index, self.shape, like=x).reshape(-1)
         return xp.reshape(backend.add_at(xp.reshape(y, (-1,)), places, xp.reshape(x, (-1,))), self.shape)
 
