@@ -26,11 +26,11 @@ def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
         return x
     if isinstance(x, np.generic):
         x = x.item()
+    if isinstance(x, bool | int | float) and like is not None:
+        return Tensor(backend.asarray(x, like=like.data, dtype=_dtype_of_number(x, like.dtype)))
     home = np.empty(()) if like is None else like.data
     if backend.is_array(x):
         return Tensor(backend.asarray(x, like=home))
-    if isinstance(x, bool | int | float) and like is not None:
-        return Tensor(backend.asarray(x, like=home, dtype=_dtype_of_number(x, like.dtype)))
     if isinstance(x, int | float | list | tuple):
         array = np.asarray(x)
         if array.dtype == np.float64:
@@ -56,8 +56,10 @@ def _pair(name: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Two arguments as tensors whose shapes broadcast; an integer one takes the other's floating-point dtype."""
     a = as_tensor(a, b if isinstance(b, Tensor) else None)
     b = as_tensor(b, a)
-    a, b = to_one_kind(a, b)
-    _broadcast(name, a.shape, b.shape)
+    if a.dtype.kind != b.dtype.kind:
+        a, b = to_one_kind(a, b)
+    if a.shape != b.shape:
+        _broadcast(name, a.shape, b.shape)
     return a, b
 
 
@@ -68,6 +70,8 @@ def to_one_kind(*xs: Tensor) -> list[Tensor]:
 
 
 def _broadcast(name: str, *shapes: tuple[int, ...]) -> None:
+    if () in shapes and len(shapes) == 2:
+        return  # one number goes with everything; NumPy's check would take longer than the sum
     try:
         np.broadcast_shapes(*shapes)
     except ValueError:
@@ -680,7 +684,10 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
         raise BadInput(f"where: the condition must be an array of booleans, got {found}")
     a, b = _pair("where", a, b)
     _broadcast("where", condition.shape, a.shape, b.shape)
-    return Where(condition=backend.asarray(condition, like=a.data))(a, b)
+    condition = backend.asarray(condition, like=a.data)
+    if a.requires_grad or b.requires_grad:
+        condition = backend.copy(condition)  # the caller may write to it before backward
+    return Where(condition=condition)(a, b)
 
 
 def maximum(a: Any, b: Any) -> Tensor:

@@ -263,12 +263,12 @@ class Put(Op):
         if backend.indexes_like_numpy(x) and not _may_repeat(self.index):
             y[self.index] = x
             return y
-        # np.add.at is ten times faster along one axis than over several, so the index becomes a list of places.
+        # np.add.at is five times faster along one axis than over several, so the index becomes a list of places.
         places = _places(self.index, self.shape, like=x).reshape(-1)
         return xp.reshape(backend.add_at(xp.reshape(y, (-1,)), places, xp.reshape(x, (-1,))), self.shape)
 
     def backward(self, gy: Tensor) -> Tensor:
-        return getitem(gy, self.index)
+        return GetItem(index=self.index)(gy)
 
 
 def _places(index: Any, shape: tuple[int, ...], like: Array) -> Array:
@@ -283,21 +283,27 @@ def _may_repeat(index: Any) -> bool:
     return any(getattr(part, "ndim", 0) and part.dtype.kind in "iu" for part in parts)
 
 
-def _arrays(index: Any, like: Array) -> Any:
-    """The index with lists and Tensors in it replaced by arrays that can index `like`, or NumPy's where none can."""
+def _arrays(index: Any, like: Array, keep: bool = False) -> Any:
+    """The index with lists and Tensors in it replaced by arrays that can index `like`, or NumPy's where none can.
+
+    With `keep` they are copies, for backward: the caller may write to his own before.
+    """
+    if index is None or index is Ellipsis or isinstance(index, slice | int):
+        return index
     if isinstance(index, tuple):
-        return tuple(_arrays(i, like) for i in index)
+        return tuple(_arrays(i, like, keep) for i in index)
     if isinstance(index, list):
         index = np.asarray(index, dtype=None if index else np.intp)
     index = index.data if isinstance(index, Tensor) else index
     if not backend.is_array(index):
         return index
-    return backend.asarray(index, like=like) if backend.indexes_like_numpy(like) else backend.to_numpy(index)
+    index = backend.asarray(index, like=like) if backend.indexes_like_numpy(like) else backend.to_numpy(index)
+    return backend.copy(index) if keep else index
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index] with slices, integers, None, Ellipsis, and arrays of integers or booleans, alone or together."""
-    index = _arrays(index, x.data)
+    index = _arrays(index, x.data, keep=x.requires_grad)
     try:
         return GetItem(index=index)(x)
     except IndexError as error:
@@ -306,7 +312,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 def put(x: Tensor, index: Any, shape: Sequence[int]) -> Tensor:
     """Zeros of `shape` with x added at `index`: what `getitem` took out, put back."""
-    index, shape = _arrays(index, x.data), tuple(shape)
+    index, shape = _arrays(index, x.data, keep=x.requires_grad), tuple(shape)
     xp = array_module(x.data) if backend.indexes_like_numpy(x.data) else np
     try:
         place = xp.broadcast_to(xp.asarray(0), shape)[index].shape
@@ -354,7 +360,7 @@ class Concatenate(Op):
     def backward(self, gy: Tensor) -> Any:
         lead = (slice(None),) * self.axis
         pieces = zip(self.ends[:-1], self.ends[1:], self.needs, strict=True)
-        return tuple(gy[(*lead, slice(a, b))] if need else None for a, b, need in pieces)
+        return tuple(GetItem(index=(*lead, slice(a, b)))(gy) if need else None for a, b, need in pieces)
 
 
 def concatenate(xs: Sequence[Any], axis: int = 0) -> Tensor:
@@ -424,7 +430,7 @@ class Pad(Op):
         return y
 
     def backward(self, gy: Tensor) -> Tensor:
-        return getitem(gy, self.inside)
+        return GetItem(index=self.inside)(gy)
 
 
 PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}  # NumPy's names

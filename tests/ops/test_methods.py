@@ -128,9 +128,3 @@ def test_augmented_assignment_makes_a_new_tensor(name):
     np.testing.assert_array_equal(recorded.numpy(), before)
     recorded.sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), 2 * x.numpy())
-
-
-def test_elements_cannot_be_assigned():
-    x = md.tensor(A)
-    with pytest.raises(TypeError, match="does not support item assignment"):
-        x[0] = 1.0

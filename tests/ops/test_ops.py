@@ -314,6 +314,26 @@ def test_what_was_not_chosen_receives_zero_even_where_the_gradient_is_infinite()
     np.testing.assert_array_equal(b.grad.data, [0.0, np.nan])
 
 
+@pytest.mark.parametrize(
+    "choose",
+    [
+        lambda x, i: x[i], lambda x, i: x[:, Tensor(i)], lambda x, i: ops.put(x, (i, i), (4, 4, 3)),
+        lambda x, i: ops.take_along_axis(x, i[:, None], 1), lambda x, i: ops.where((i > 0)[:, None], x, 0.0),
+    ],
+)  # fmt: skip
+def test_an_index_may_be_used_again_for_other_numbers_before_backward(choose):
+    """What says where the gradient goes is kept as it was: a loader may fill its arrays anew."""
+    gradients = []
+    for later in ([0, 2, 1], [1, 1, 1]):
+        index = np.array([0, 2, 1])
+        x = leaf(np.arange(9.0).reshape(3, 3))
+        y = choose(x, index)
+        index[:] = later
+        y.backward(np.arange(1.0, 1.0 + y.size).reshape(y.shape))
+        gradients.append(x.grad.data)
+    np.testing.assert_array_equal(*gradients)
+
+
 @pytest.mark.parametrize("name", ["relu", "abs", "clip", "maximum", "minimum", "leaky_relu", "softplus", "gelu", "silu"])
 def test_no_number_stays_no_number(name):
     arguments = {"clip": (-1.0, 1.0), "maximum": (0.0,), "minimum": (0.0,)}.get(name, ())
