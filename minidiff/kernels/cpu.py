@@ -23,7 +23,7 @@ from .scratch import scratch
 
 Pair = tuple[int, int]
 BLOCK = 131_072  # numbers per block of an elementwise pass: short enough for the cache, long enough for the threads
-TRANSFORMED = 800_000  # numbers in the transforms of one block of a 3x3 convolution
+TRANSFORMED = 500_000  # numbers in the transforms of one block of a 3x3 convolution
 FEW_CHANNELS = 8
 
 
