@@ -15,6 +15,7 @@ from .autograd import enable_grad, grad, is_grad_enabled, no_grad
 from .backend import get_num_threads, manual_seed, set_num_threads
 from .errors import BadInput
 from .gradcheck import GradcheckError, gradcheck
+from .interop import from_dlpack
 from .tensor import Tensor, tensor
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "data",
     "diffusion",
     "enable_grad",
+    "from_dlpack",
     "get_num_threads",
     "grad",
     "gradcheck",
