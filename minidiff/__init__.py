@@ -17,6 +17,7 @@ from .errors import BadInput
 from .gradcheck import GradcheckError, gradcheck
 from .interop import from_dlpack
 from .tensor import Tensor, tensor
+from .transforms import hessian, hvp, jacobian, jvp, vjp
 
 __all__ = [
     "BadInput",
@@ -30,7 +31,11 @@ __all__ = [
     "get_num_threads",
     "grad",
     "gradcheck",
+    "hessian",
+    "hvp",
     "is_grad_enabled",
+    "jacobian",
+    "jvp",
     "manual_seed",
     "models",
     "nn",
@@ -39,4 +44,5 @@ __all__ = [
     "optim",
     "set_num_threads",
     "tensor",
+    "vjp",
 ]
