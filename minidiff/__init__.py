@@ -16,6 +16,7 @@ from .backend import get_num_threads, manual_seed, set_num_threads
 from .errors import BadInput
 from .gradcheck import GradcheckError, gradcheck
 from .interop import from_dlpack
+from .recompute import checkpoint
 from .tensor import Tensor, tensor
 from .transforms import hessian, hvp, jacobian, jvp, vjp
 
@@ -24,6 +25,7 @@ __all__ = [
     "GradcheckError",
     "Tensor",
     "backend",
+    "checkpoint",
     "data",
     "diffusion",
     "enable_grad",
