@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 from . import backend  # isort: skip  (before anything imports NumPy)
 from . import data, diffusion, models, nn, ops, optim
+from .anomaly import detect_anomaly
 from .autograd import enable_grad, grad, is_grad_enabled, no_grad
 from .backend import get_num_threads, manual_seed, set_num_threads
 from .errors import BadInput
@@ -27,6 +28,7 @@ __all__ = [
     "backend",
     "checkpoint",
     "data",
+    "detect_anomaly",
     "diffusion",
     "enable_grad",
     "from_dlpack",
