@@ -261,7 +261,7 @@ def backward(y: Tensor, gy: Any = None, create_graph: bool = False, retain_graph
 
 def grad(
     outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], gy: Any = None, create_graph: bool = False,
-    retain_graph: bool | None = None, allow_unused: bool = True,
+    retain_graph: bool = False, allow_unused: bool = True,
 ) -> Any:  # fmt: skip
     """Σ dy/dx over all y in `outputs`, weighted by `gy`, for each x in `inputs`, leaf or not.
 
@@ -271,18 +271,21 @@ def grad(
     allow_unused   gives None for an input that no output depends on; if False, raises BadInput
 
     Only the part of the graph between inputs and outputs is walked, and no `.grad` is touched.
-    What backward needs is released there unless `retain_graph`, which is `create_graph` by default.
+    What backward needs is released there unless `retain_graph` or `create_graph`.
     """
     single = isinstance(inputs, Tensor)
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     ys, gys = ([outputs], [gy]) if isinstance(outputs, Tensor) else (list(outputs), gy)
+    for x in (*ys, *inputs):
+        if not isinstance(x, Tensor):
+            raise BadInput(f"grad: outputs and inputs must be tensors, one is a {type(x).__name__}")
     if gys is None:
         gys = [None] * len(ys)
     if len(gys) != len(ys):
         raise BadInput(f"grad: there are {len(ys)} outputs and {len(gys)} gradients gy; each output needs one, or None")
     start = [(y.edge, _upstream("grad", y, g)) for y, g in zip(ys, gys, strict=True)]
     wanted = {x.edge for x in inputs}
-    found = propagate(start, wanted, create_graph, create_graph if retain_graph is None else retain_graph)
+    found = propagate(start, wanted, create_graph, retain_graph)
     gxs = [found.get(x.edge) for x in inputs]
     unused = [i for i, gx in enumerate(gxs) if gx is None]
     if unused and not allow_unused:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Tensor(Methods, Interop):
     """An n-dimensional array with a gradient.
 
-    data           the numbers: a NumPy array, a CuPy array on the GPU, or one of another library
+    data           the numbers: a NumPy array, a CuPy array on the GPU, or one of another library.
+                   `x[index] = numbers` writes to them so that backward notices; see `inplace.py`
     requires_grad  whether gradients flow to it
     grad           the gradient that `backward` left here, a Tensor, or None
     creator        the operation it came out of; None for a leaf, which the user made

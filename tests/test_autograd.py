@@ -107,6 +107,7 @@ def test_a_single_number_of_any_shape_needs_no_gy():
          "grad: gy is needed for a tensor of shape (2,); only a single number has a default"),
         (lambda: grad(md.tensor(1.0), leaf(1.0)),
          "grad: this tensor was not computed from any tensor with requires_grad=True"),
+        (lambda: grad(leaf(1.0), np.ones(2)), "grad: outputs and inputs must be tensors, one is a float64"),
         (lambda: grad([leaf(1.0), leaf(2.0)], leaf(1.0), [1.0]),
          "grad: there are 2 outputs and 1 gradients gy; each output needs one, or None"),
         (lambda: grad(leaf(1.0), [leaf(1.0, 2.0)], allow_unused=False),
@@ -189,6 +190,18 @@ def test_grad_walks_only_between_outputs_and_inputs(monkeypatch):
     ran.clear()
     y.backward()  # the rest has been left as it was
     assert len(ran) == 5 and x.grad is not None and w.grad is not None
+
+
+def test_nothing_older_than_what_is_asked_for_is_even_looked_at():
+    """Or a derivative through a chain of fused operations, each of which asks for its own part, would take forever."""
+    class Untouchable(tuple):
+        def __iter__(self):
+            pytest.fail("walked past what was asked for")
+
+    before = leaf(1.0, 2.0) * 2.0
+    h = ops.gelu(before)
+    before.creator.edges = Untouchable()
+    np.testing.assert_array_equal(grad((h * h).sum(), h).numpy(), 2.0 * h.numpy())
 
 
 def test_a_leaf_that_is_not_asked_for_costs_no_gradient_of_a_kernel():
@@ -529,6 +542,21 @@ def test_arrays_of_two_devices_or_libraries_do_not_mix(monkeypatch, name, place,
     monkeypatch.setattr(md.backend, "device_of", lambda x: "cpu" if isinstance(x, np.ndarray) else place)
     with pytest.raises(BadInput, match=f"^{re.escape(f'{name}: {message.format(place)}; {fix}')}$"):
         apply(leaf(1.0, 2.0), Tensor(STRICT))
+
+
+def test_the_engine_leaves_the_arrays_of_another_library_what_they_are():
+    x, seen = Tensor(STRICT, requires_grad=True), []
+    x.register_hook(lambda g: seen.append(g) or g * 1.0)
+    h = x * x
+    h.retain_grad()
+    with md.detect_anomaly():
+        y = md.checkpoint(lambda h: h * x * x, h)
+        (gx,) = grad(y, [x], [1.0, 1.0], create_graph=True)
+        gx.backward(np.ones(2))
+    _, move = md.jvp(lambda x: x * x * x, x, Tensor(STRICT))
+    for actual, expected in [(gx, [4.0, 32.0]), (x.grad, [12.0, 48.0]), (move, [3.0, 24.0]), (h.grad, [2.0, 4.0]), (seen[0], gx)]:
+        assert isinstance(actual.data, type(STRICT))
+        np.testing.assert_array_equal(actual.numpy(), expected)
 
 
 def test_a_gradient_from_another_device_is_refused(monkeypatch):

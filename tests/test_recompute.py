@@ -12,6 +12,7 @@ import minidiff as md
 import minidiff.nn.functional as F
 from minidiff import backend, ops
 from minidiff.tensor import Tensor
+from minidiff.viz.graph import trace
 
 
 def leaf(rng, *shape):
@@ -114,6 +115,12 @@ def test_what_is_inside_can_be_asked_for(rng):
     h = inside[0]
     (gh,) = md.grad(y.sum(), [h])
     np.testing.assert_array_equal(gh.numpy(), y.numpy())
+
+
+def test_the_graph_can_be_drawn_like_any_other(rng):
+    x, w = leaf(rng, 4, 4), leaf(rng, 4, 4)
+    with_it, without = (trace(chain(x, w, run)) for run in (md.checkpoint, plain))
+    assert (with_it.texts, with_it.edges) == (without.texts, without.edges)
 
 
 def test_the_generator_goes_on_as_if_nothing_had_been_computed_again(rng):
