@@ -11,24 +11,35 @@ __version__ = "0.1.0"
 
 from . import backend  # isort: skip  (before anything imports NumPy)
 from . import data, diffusion, models, nn, ops, optim
+from .anomaly import detect_anomaly
 from .autograd import enable_grad, grad, is_grad_enabled, no_grad
 from .backend import get_num_threads, manual_seed, set_num_threads
 from .errors import BadInput
 from .gradcheck import GradcheckError, gradcheck
+from .interop import from_dlpack
+from .recompute import checkpoint
 from .tensor import Tensor, tensor
+from .transforms import hessian, hvp, jacobian, jvp, vjp
 
 __all__ = [
     "BadInput",
     "GradcheckError",
     "Tensor",
     "backend",
+    "checkpoint",
     "data",
+    "detect_anomaly",
     "diffusion",
     "enable_grad",
+    "from_dlpack",
     "get_num_threads",
     "grad",
     "gradcheck",
+    "hessian",
+    "hvp",
     "is_grad_enabled",
+    "jacobian",
+    "jvp",
     "manual_seed",
     "models",
     "nn",
@@ -37,4 +48,5 @@ __all__ = [
     "optim",
     "set_num_threads",
     "tensor",
+    "vjp",
 ]

@@ -13,7 +13,6 @@ it, tests it, and is differentiated in its place when a derivative of the deriva
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,25 +20,34 @@ from typing import Any
 from . import backend, kernels
 from .backend import Array
 from .errors import BadInput
-from .tensor import Tensor
+from .hooks import Hooks
+from .inplace import clock, last_write
+from .tensor import Tensor, check_differentiable
 
-_mode = threading.local()
-_clock = itertools.count()
+
+class _Mode(threading.local):
+    """What operations do beside computing, in each thread for itself."""
+
+    recording = True
+    watchers: tuple[Any, ...] = ()  # told of every operation: see `checkpoint` and `detect_anomaly`
+    anomaly: Any = None  # stands between the engine and every backward rule while anomalies are looked for
+
+
+mode = _Mode()
 
 
 def is_grad_enabled() -> bool:
     """Whether operations are being recorded in this thread."""
-    return getattr(_mode, "enabled", True)
+    return mode.recording
 
 
 @contextlib.contextmanager
 def _recording(on: bool) -> Iterator[None]:
-    before = is_grad_enabled()
-    _mode.enabled = on
+    before, mode.recording = mode.recording, on
     try:
         yield
     finally:
-        _mode.enabled = before
+        mode.recording = before
 
 
 def no_grad() -> contextlib.AbstractContextManager[None]:
@@ -57,13 +65,16 @@ class Op:
 
     A subclass gives `forward(*arrays) -> array` and `backward(gy) -> one gradient per input`, and
     calls `self.save(...)` in forward for the inputs and the output that backward needs; what carries
-    no gradient (a mask, a sign) goes to `self.cache`. Options go to the constructor: `Sum(axis=1)(x)`. Broadcasting is undone by the engine: a gradient may have
-    the broadcast shape. `self.needs[i]` says whether the gradient of input i is wanted.
+    no gradient (a mask, a sign) goes to `self.cache`. Options go to the constructor: `Sum(axis=1)(x)`.
+    Broadcasting is undone by the engine: a gradient may have the broadcast shape. `self.needs[i]` says
+    whether the gradient of input i is wanted.
     """
 
     edges: tuple[Edge, ...] = ()  # where each input came from; None where no gradient is needed
     released = False
     cache: Any = None
+    hooks: Hooks | None = None
+    block: Any = None  # the checkpointed block that must be computed again before backward
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -85,50 +96,59 @@ class Op:
 
     @property
     def saved(self) -> tuple[Tensor, ...]:
-        return tuple(slot.tensor(self) for slot in self._slots)
+        return tuple(slot.tensor(self) for slot in self.slots)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         self._kept: tuple[Array, ...] = ()
-        arrays = _distinct([x.data for x in inputs])
+        arrays = [x.data for x in inputs]
+        if len(arrays) > 1:
+            _tell_apart(self, arrays)
         y = self.forward(*arrays)
         out = Tensor(y)
-        if is_grad_enabled() and out.dtype.kind == "f" and any(x.requires_grad for x in inputs):
+        if mode.recording and out.dtype.kind == "f" and any([x.requires_grad for x in inputs]):
             self._record(inputs, arrays, y)
             out.requires_grad, out.creator = True, self
         else:
             self.release()
+        for watcher in mode.watchers:
+            watcher.called(self, arrays, y)
         return out
 
     def _record(self, inputs: Sequence[Tensor], arrays: Sequence[Array], y: Array) -> None:
-        self.order = next(_clock)
-        self.needs = tuple(x.requires_grad for x in inputs)
-        self.edges = tuple(x.edge if x.requires_grad else None for x in inputs)
-        self.input_types = tuple((x.shape, x.dtype) for x in inputs)
+        self.order = next(clock)
+        self.needs = tuple([x.requires_grad for x in inputs])
+        self.edges = tuple([x.edge if x.requires_grad else None for x in inputs])
+        self.input_types = tuple([(x.shape, x.dtype) for x in inputs])
         self.output_type = (y.shape, backend.dtype_of(y))
-        self._slots = tuple(self._slot(kept, arrays, y) for kept in self._kept)
+        self.slots = tuple([self._slot(kept, arrays, y) for kept in self._kept])
         self._kept = ()
 
-    def _slot(self, kept: Array, arrays: Sequence[Array], y: Array) -> _Slot:
+    def _slot(self, kept: Array, arrays: Sequence[Array], y: Array) -> Slot:
         """Find out which input, or the output, a saved array is, so that it keeps its own history."""
         for array, edge in zip(arrays, self.edges, strict=True):
             if kept is array:
-                return _Slot(kept, edge)
+                return Slot(kept, edge)
         if kept is y:
-            return _Slot(kept, OUTPUT)
+            return Slot(kept, OUTPUT)
         raise TypeError(
             f"{self.name} saves an array that is neither input nor output: derivatives of its gradient would miss it"
         )
 
     def release(self) -> None:
         """Let go of everything kept for backward."""
-        self._kept = self._slots = ()
+        self._kept = self.slots = ()
         self.cache = None
 
     def gradients(self, gy: Tensor, create_graph: bool) -> Sequence[Tensor | None]:
         """The gradient of every input, given the gradient of the output."""
-        with _recording(create_graph):
-            gxs = self.backward(gy)
+        gxs = self.backward(gy)
         return gxs if isinstance(gxs, tuple) else (gxs,)
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={_short(value)}" for name, value in self.options.items())
+        if not self.edges:
+            return f"{self.name}({options})"
+        return f"{self.name}({options}): {', '.join(str(shape) for shape, _ in self.input_types)} -> {self.output_type[0]}"
 
 
 class FusedOp(Op):
@@ -157,12 +177,12 @@ class FusedOp(Op):
 
     @property
     def saved(self) -> tuple[Array, ...]:  # type: ignore[override]
-        return tuple(slot.array for slot in self._slots)
+        return tuple(slot.array for slot in self.slots)
 
     def gradients(self, gy: Tensor, create_graph: bool) -> Sequence[Tensor | None]:
         if create_graph:
-            inputs = [slot.tensor(self) for slot in self._slots]
-            return partials(lambda *x: type(self).reference(*x, **self.options), inputs, gy)
+            inputs = [slot.tensor(self) for slot in self.slots]
+            return partials(lambda *x: type(self).reference(*x, **self.options), inputs, gy, self.needs)
         gxs = self.backward(gy.data)
         gxs = gxs if isinstance(gxs, tuple) else (gxs,)
         return tuple(None if gx is None else Tensor(gx) for gx in gxs)
@@ -172,7 +192,7 @@ Edge = Op | Tensor | None
 OUTPUT = object()  # marks a saved output: pointing to the operation itself would be a reference cycle
 
 
-class _Slot:
+class Slot:
     """A saved array together with where it came from."""
 
     __slots__ = ("array", "edge")
@@ -190,17 +210,26 @@ class _Slot:
         return x
 
 
-def _distinct(arrays: list[Array]) -> list[Array]:
+def _tell_apart(op: Op, arrays: list[Array]) -> None:
     """Give two inputs that share one array object (x and x.detach()) objects of their own.
 
-    Saved arrays are told apart by identity, and these two have different histories.
+    Saved arrays are told apart by identity, and these two have different histories. Raises BadInput
+    where the arrays are of different libraries, and so on different devices.
     """
-    seen: set[int] = set()
+    kind, seen = type(arrays[0]), set()
     for i, array in enumerate(arrays):
+        if type(array) is not kind:
+            backend.check_together(op.name.lower(), op.forward, arrays)
         if id(array) in seen:
             arrays[i] = array[...]
         seen.add(id(arrays[i]))
-    return arrays
+
+
+def _short(value: Any) -> str:
+    """An option as text; an array, such as an index, by its shape."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_short, value))}{',' * (len(value) == 1)})"
+    return f"array{tuple(value.shape)}" if backend.is_array(value) else repr(value)
 
 
 class Alias(Op):
@@ -221,31 +250,60 @@ def backward(y: Tensor, gy: Any = None, create_graph: bool = False, retain_graph
 
     gy has y's shape; it may be left out when y is a single number. With `create_graph` the
     gradients can be differentiated again; `retain_graph` keeps what backward needs for another call.
+    Raises BadInput where y has no history or gy does not fit it, RuntimeError where what forward kept
+    is gone or has been written to.
     """
-    gy = _upstream(y, gy)
+    gy = _upstream("backward", y, gy)
     for leaf, gx in propagate([(y.edge, gy)], None, create_graph, retain_graph).items():
-        leaf.grad = gx if leaf.grad is None else _add(leaf.grad, gx, create_graph)
+        with _recording(create_graph):
+            leaf.grad = gx if leaf.grad is None else leaf.grad + gx
 
 
 def grad(
-    y: Tensor, inputs: Sequence[Tensor], gy: Any = None, create_graph: bool = False, retain_graph: bool | None = None
-) -> list[Tensor | None]:
-    """dy/dx, weighted by `gy`, for each x in `inputs` (leaf or not); None where y does not depend on x.
+    outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], gy: Any = None, create_graph: bool = False,
+    retain_graph: bool = False, allow_unused: bool = True,
+) -> Any:  # fmt: skip
+    """Σ dy/dx over all y in `outputs`, weighted by `gy`, for each x in `inputs`, leaf or not.
 
-    No `.grad` is touched.
+    outputs  a tensor, or several
+    inputs   a tensor: gives its gradient. Several: gives a list of gradients
+    gy       the gradient of the output, as in `backward`; for several outputs, one for each
+    allow_unused   gives None for an input that no output depends on; if False, raises BadInput
+
+    Only the part of the graph between inputs and outputs is walked, and no `.grad` is touched.
+    What backward needs is released there unless `retain_graph` or `create_graph`.
     """
-    gy = _upstream(y, gy)
+    single = isinstance(inputs, Tensor)
+    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    ys, gys = ([outputs], [gy]) if isinstance(outputs, Tensor) else (list(outputs), gy)
+    for x in (*ys, *inputs):
+        if not isinstance(x, Tensor):
+            raise BadInput(f"grad: outputs and inputs must be tensors, one is a {type(x).__name__}")
+    if gys is None:
+        gys = [None] * len(ys)
+    if len(gys) != len(ys):
+        raise BadInput(f"grad: there are {len(ys)} outputs and {len(gys)} gradients gy; each output needs one, or None")
+    start = [(y.edge, _upstream("grad", y, g)) for y, g in zip(ys, gys, strict=True)]
     wanted = {x.edge for x in inputs}
-    found = propagate([(y.edge, gy)], wanted, create_graph, create_graph if retain_graph is None else retain_graph)
-    return [found.get(x.edge) for x in inputs]
+    found = propagate(start, wanted, create_graph, retain_graph)
+    gxs = [found.get(x.edge) for x in inputs]
+    unused = [i for i, gx in enumerate(gxs) if gx is None]
+    if unused and not allow_unused:
+        i = unused[0]
+        raise BadInput(f"grad: no output depends on input {i} {inputs[i].shape}; allow_unused=True gives None for it")
+    return gxs[0] if single else gxs
 
 
-def partials(fn: Callable[..., Tensor], inputs: Sequence[Tensor], gy: Tensor) -> list[Tensor | None]:
-    """The gradients of fn(*inputs) with respect to each argument alone, themselves differentiable."""
+def partials(
+    fn: Callable[..., Tensor], inputs: Sequence[Tensor], gy: Tensor, needs: Sequence[bool]
+) -> list[Tensor | None]:
+    """The gradients of fn(*inputs) with respect to each needed argument alone, themselves differentiable."""
     with enable_grad():
         arguments = [Alias()(x) for x in inputs]
         y = fn(*arguments)
-        return grad(y, arguments, gy, create_graph=True, retain_graph=True)
+        wanted = [x for x, need in zip(arguments, needs, strict=True) if need]
+        gxs = iter(grad(y, wanted, gy, create_graph=True))
+        return [next(gxs) if need else None for need in needs]
 
 
 def propagate(
@@ -257,47 +315,77 @@ def propagate(
     younger than those it depends on, so the youngest first is an order in which each operation has
     received all of its gradient before it hands it on.
     """
-    grads: dict[Any, Tensor] = dict(start)
+    grads: dict[Any, Tensor] = {}
     found: dict[Any, Tensor] = {}
-    for op in _youngest_first([edge for edge, _ in start], wanted):
-        gy = grads.pop(op, None)
-        if gy is None:
-            continue
-        if wanted is not None and op in wanted:
-            found[op] = gy
-            if isinstance(op, Alias):
+    with _recording(create_graph):
+        for edge, gy in start:
+            grads[edge] = grads[edge] + gy if edge in grads else gy
+        for op, needs in _youngest_first([edge for edge, _ in start], wanted):
+            gy = grads.pop(op, None)
+            if gy is None:
                 continue
-        for i, (edge, gx) in enumerate(zip(op.edges, _checked_gradients(op, gy, create_graph), strict=True)):
-            if edge is not None and gx is not None:
-                gx = _fit(op, i, gx)
-                grads[edge] = _add(grads[edge], gx, create_graph) if edge in grads else gx
-        if not (retain_graph or create_graph):
-            op.release()
-            op.released = True
-    leaves = {edge: gx for edge, gx in grads.items() if isinstance(edge, Tensor) and (wanted is None or edge in wanted)}
-    return {**found, **leaves}
+            if op.hooks is not None:
+                gy = op.hooks.run(gy, keep=wanted is None)
+            if wanted is not None and op in wanted:
+                found[op] = gy
+            if True not in needs:
+                continue
+            for i, (edge, gx) in enumerate(zip(op.edges, _gradients(op, gy, needs, create_graph), strict=True)):
+                if needs[i] and gx is not None:
+                    gx = _fit(op, i, gx)
+                    # The sum is a new array: a gradient that has been handed on may be shared and is never written to.
+                    grads[edge] = grads[edge] + gx if edge in grads else gx
+            if not (retain_graph or create_graph):
+                op.release()
+                op.released = True
+        for edge, gx in grads.items():
+            if isinstance(edge, Tensor) and (wanted is None or edge in wanted):
+                check_differentiable(edge)
+                found[edge] = gx if edge.hooks is None else edge.hooks.run(gx, keep=False)
+    return found
 
 
-def _youngest_first(start: Sequence[Edge], wanted: set[Edge] | None) -> list[Op]:
+def _youngest_first(start: Sequence[Edge], wanted: set[Edge] | None) -> list[tuple[Op, tuple[bool, ...]]]:
+    """The operations that lead from `start` to what is wanted, and which of their inputs do."""
+    only_ops = wanted is not None and all(isinstance(edge, Op) for edge in wanted)
+    oldest = min((edge.order for edge in wanted), default=0) if only_ops else 0  # nothing older leads to any of these
     seen = {edge for edge in start if isinstance(edge, Op)}
     stack = list(seen)
     while stack:
-        op = stack.pop()
-        if wanted is not None and op in wanted and isinstance(op, Alias):
-            continue
-        for edge in op.edges:
-            if isinstance(edge, Op) and edge not in seen:
+        for edge in stack.pop().edges:
+            if isinstance(edge, Op) and edge not in seen and edge.order >= oldest:
                 seen.add(edge)
                 stack.append(edge)
-    return sorted(seen, key=lambda op: -op.order)
+    ops = sorted(seen, key=lambda op: op.order)
+    if wanted is None:
+        return [(op, op.needs) for op in reversed(ops)]
+    leads, steps = set(wanted), []
+    for op in ops:
+        needs = tuple([edge in leads for edge in op.edges])
+        if True in needs or op in wanted:
+            leads.add(op)
+            steps.append((op, needs))
+    return steps[::-1]
 
 
-def _checked_gradients(op: Op, gy: Tensor, create_graph: bool) -> Sequence[Tensor | None]:
+def _gradients(op: Op, gy: Tensor, needs: tuple[bool, ...], create_graph: bool) -> Sequence[Tensor | None]:
     if op.released:
         raise RuntimeError(
             f"{op.name}: backward a second time, but what it kept was released; use backward(retain_graph=True) the first time"
         )
-    gxs = op.gradients(gy, create_graph)
+    while op.block is not None:  # one checkpoint may lie inside another
+        op.block.restore()
+    for slot in op.slots:
+        if last_write(slot.array) > op.order:
+            raise RuntimeError(
+                f"{op.name}: backward needs numbers of shape {slot.array.shape} that were written to since forward;"
+                f" write to them after backward, or to a copy"
+            )
+    all_needs, op.needs = op.needs, needs
+    try:
+        gxs = (op if mode.anomaly is None else mode.anomaly.around(op)).gradients(gy, create_graph)
+    finally:
+        op.needs = all_needs
     if len(gxs) != len(op.edges):
         raise TypeError(f"{op.name}.backward gives {len(gxs)} gradients for {len(op.edges)} inputs")
     return gxs
@@ -317,20 +405,18 @@ def _fit(op: Op, i: int, gx: Tensor) -> Tensor:
     return gx
 
 
-def _add(a: Tensor, b: Tensor, create_graph: bool) -> Tensor:
-    """a + b in a new array: a gradient that has been handed on may be shared and is never written to."""
-    with _recording(create_graph):
-        return a + b
-
-
-def _upstream(y: Tensor, gy: Any) -> Tensor:
+def _upstream(name: str, y: Tensor, gy: Any) -> Tensor:
     if not y.requires_grad:
-        raise BadInput("backward: this tensor was not computed from any tensor with requires_grad=True")
+        raise BadInput(f"{name}: this tensor was not computed from any tensor with requires_grad=True")
     if gy is None:
         if y.size != 1:
-            raise BadInput(f"backward: gy is needed for a tensor of shape {y.shape}; only a single number has a default")
+            raise BadInput(f"{name}: gy is needed for a tensor of shape {y.shape}; only a single number has a default")
         return Tensor(backend.full(y.shape, 1.0, like=y.data))
-    gy = gy.astype(y.dtype) if isinstance(gy, Tensor) else Tensor(backend.asarray(gy, like=y.data, dtype=y.dtype))
+    gy = gy if isinstance(gy, Tensor) else Tensor(backend.asarray(gy, like=y.data))
+    if gy.dtype.kind not in "fiub":
+        raise BadInput(f"{name}: gy must hold real numbers, got {gy.dtype}")
     if gy.shape != y.shape:
-        raise BadInput(f"backward: gy has shape {gy.shape}, the tensor has {y.shape}")
-    return gy
+        raise BadInput(f"{name}: gy has shape {gy.shape}, the tensor has {y.shape}")
+    if gy.device != y.device:
+        raise BadInput(f"{name}: gy is on {gy.device}, the tensor on {y.device}; move gy with .to({y.device!r})")
+    return gy.astype(y.dtype)

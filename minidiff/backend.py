@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import inspect
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -113,6 +114,23 @@ def to_numpy(x: Array) -> np.ndarray:
     return x if isinstance(x, np.ndarray | np.generic) else np.from_dlpack(x)
 
 
+def check_together(name: str, fn: Callable[..., Any], arrays: Sequence[Array]) -> None:
+    """Raise BadInput for the arguments of `fn` unless their arrays are of one library, and so on one device."""
+    places = [(device_of(x), array_module(x).__name__) for x in arrays]
+    i = next((i for i, place in enumerate(places) if place != places[0]), None)
+    if i is None:
+        return
+    letters: list[str] = []
+    for letter, parameter in inspect.signature(fn).parameters.items():
+        several = parameter.kind is parameter.VAR_POSITIONAL
+        letters += [f"{letter}[{j}]" for j in range(len(arrays))] if several else [letter]
+    (device, library), (other, other_library) = places[0], places[i]
+    fix = f"move one with .to({device!r})" if device != other else f"make both arrays of {library}"
+    raise BadInput(
+        f"{name}: {letters[0]} is on {device} ({library}), {letters[i]} on {other} ({other_library}); {fix}"
+    )
+
+
 # --------------------------------------------------------------------------------------- spelling
 
 
@@ -136,6 +154,22 @@ def asarray(data: Any, like: Array, dtype: Any = None) -> Array:
         return xp.asarray(data, dtype=None if dtype is None else _own_dtype(like, dtype))
     data = np.asarray(data, dtype=dtype)
     return xp.asarray(data, dtype=_own_dtype(like, data.dtype))
+
+
+def copy(x: Array) -> Array:
+    """The same numbers in memory of their own."""
+    return x.copy() if hasattr(x, "copy") else array_module(x).asarray(x, copy=True)
+
+
+def from_dlpack(x: Any) -> Array:
+    """An array in the memory of `x`, which speaks DLPack: NumPy's where that is on the CPU, else CuPy's."""
+    kind, _ = x.__dlpack_device__()
+    if kind in (1, 3):  # kDLCPU, kDLCUDAHost
+        return np.from_dlpack(x)
+    resolve_device("cuda")
+    import cupy
+
+    return cupy.from_dlpack(x)
 
 
 def full(shape: tuple[int, ...], value: float, like: Array, dtype: Any = None) -> Array:

@@ -5,6 +5,7 @@ import re
 import threading
 import weakref
 
+import array_api_strict
 import numpy as np
 import pytest
 
@@ -20,6 +21,14 @@ from minidiff.tensor import Tensor
 
 def leaf(*numbers):
     return md.tensor(list(numbers) if len(numbers) != 1 else numbers[0], requires_grad=True, dtype=np.float64)
+
+
+@pytest.fixture
+def no_collector():
+    """Memory is to be freed by reference counting alone: no cycles."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 # ----------------------------------------------------------------------------------------- graphs
@@ -92,6 +101,17 @@ def test_a_single_number_of_any_shape_needs_no_gy():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: (leaf(1.0, 2.0) * 2).backward(np.ones(2, complex)), "backward: gy must hold real numbers, got complex128"),
+        (lambda: (leaf(1.0, 2.0) * 2).backward(["a", "b"]), "backward: gy must hold real numbers, got <U1"),
+        (lambda: grad(leaf(1.0, 2.0) * 2, leaf(1.0)),
+         "grad: gy is needed for a tensor of shape (2,); only a single number has a default"),
+        (lambda: grad(md.tensor(1.0), leaf(1.0)),
+         "grad: this tensor was not computed from any tensor with requires_grad=True"),
+        (lambda: grad(leaf(1.0), np.ones(2)), "grad: outputs and inputs must be tensors, one is a float64"),
+        (lambda: grad([leaf(1.0), leaf(2.0)], leaf(1.0), [1.0]),
+         "grad: there are 2 outputs and 1 gradients gy; each output needs one, or None"),
+        (lambda: grad(leaf(1.0), [leaf(1.0, 2.0)], allow_unused=False),
+         "grad: no output depends on input 0 (2,); allow_unused=True gives None for it"),
         (lambda: (leaf(1.0, 2.0) * 2).backward(),
          "backward: gy is needed for a tensor of shape (2,); only a single number has a default"),
         (lambda: (leaf(1.0, 2.0) * 2).backward(np.ones(3)), "backward: gy has shape (3,), the tensor has (2,)"),
@@ -120,6 +140,83 @@ def test_grad_gives_gradients_of_leaves_and_of_what_lies_between_and_touches_no_
     gx, gh, nothing = grad(y, [x, h, unused])
     assert (gx.item(), gh.item(), nothing) == (108.0, 18.0, None)
     assert x.grad is None
+
+
+def test_grad_of_one_tensor_is_a_tensor_and_of_several_a_list():
+    x = leaf(3.0)
+    assert grad(x * x, x).item() == 6.0
+    assert [g.item() for g in grad(x * x, (x,))] == [6.0]
+    assert grad(x * x, leaf(1.0)) is None and grad(x * x, []) == []
+
+
+def test_grad_of_several_outputs_is_the_sum_of_their_gradients():
+    x, w = leaf(3.0), leaf(1.0, 2.0)
+    ys = [x * x, w * x, x]
+    gx, gw = grad(ys, [x, w], [None, [1.0, 10.0], 100.0])
+    assert gx.item() == 6.0 + 21.0 + 100.0
+    np.testing.assert_array_equal(gw.numpy(), [3.0, 30.0])
+
+
+def test_an_output_that_is_named_twice_or_leads_to_another_counts_each_time():
+    x = leaf(3.0)
+    h = x * x
+    assert grad([h, h], x, retain_graph=True).item() == 12.0
+    assert [g.item() for g in grad([h * h, h], [h, x])] == [18.0 + 1.0, 6.0 * 19.0]
+
+
+def test_inputs_may_depend_on_each_other():
+    x = leaf(2.0)
+    a = x * x
+    b = a * x  # x³
+    y = b * a  # x⁵
+    gb, ga, gx = grad(y, [b, a, x])
+    assert (gb.item(), ga.item(), gx.item()) == (4.0, 8.0 + 8.0, 80.0)
+
+
+def test_grad_walks_only_between_outputs_and_inputs(monkeypatch):
+    """Not past h, not into the branch that does not lead to it, and of Mul on the way only the product that does."""
+    ran = []
+    for op in (Mul, MatMul, GELU):
+        backward = op.backward
+        monkeypatch.setattr(op, "backward", lambda self, gy, b=backward: ran.append((self.name, self.needs)) or b(self, gy))
+    x, w = leaf(3.0, 4.0), leaf(5.0, 6.0)
+    before = x * x
+    h = ops.gelu(before)
+    beside = ops.gelu(w * w)
+    y = (h * beside).sum()
+    (gh,) = grad(y, [h], retain_graph=True)
+    assert ran == [("Mul", (True, False))]
+    np.testing.assert_array_equal(gh.numpy(), beside.numpy())
+    ran.clear()
+    y.backward()  # the rest has been left as it was
+    assert len(ran) == 5 and x.grad is not None and w.grad is not None
+
+
+def test_nothing_older_than_what_is_asked_for_is_even_looked_at():
+    """Or a derivative through a chain of fused operations, each of which asks for its own part, would take forever."""
+    class Untouchable(tuple):
+        def __iter__(self):
+            pytest.fail("walked past what was asked for")
+
+    before = leaf(1.0, 2.0) * 2.0
+    h = ops.gelu(before)
+    before.creator.edges = Untouchable()
+    np.testing.assert_array_equal(grad((h * h).sum(), h).numpy(), 2.0 * h.numpy())
+
+
+def test_a_leaf_that_is_not_asked_for_costs_no_gradient_of_a_kernel():
+    asked = []
+
+    class Spy(ops.conv.Conv2d):
+        def backward(self, gy):
+            asked.append(self.needs)
+            return super().backward(gy)
+
+    x, w = (Tensor(np.ones(s), requires_grad=True) for s in ((1, 1, 4, 4), (1, 1, 3, 3)))
+    y = Spy(stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1)(x, w).sum()
+    for inputs in ([x], [w], [x, w]):
+        grad(y, inputs, retain_graph=True)
+    assert asked == [(True, False), (False, True), (True, True)]
 
 
 def test_x_detached_and_x_are_told_apart_though_they_share_their_numbers():
@@ -203,6 +300,19 @@ def test_a_fused_operation_is_differentiated_three_times_through_its_reference()
     assert y.item() == pytest.approx(density * (0.7**3 - 4 * 0.7), rel=1e-12)
 
 
+def test_a_chain_of_50_000_operations_has_second_derivatives_and_is_freed(no_collector):
+    """Each of them kept its input and output, and the gradient's graph lies beside the first."""
+    x = leaf(0.5)
+    y = x * 1.0
+    for i in range(50_000):
+        y = y * 1.0 if i % 2 else y + 0.0
+    gx = grad(y * y, x, create_graph=True)
+    assert gx.item() == 1.0 and grad(gx, x).item() == 2.0
+    alive = weakref.ref(y.creator)
+    del y, gx
+    assert alive() is None
+
+
 def test_a_gradient_penalty_reaches_every_parameter(rng):
     """L = |∂y/∂x|² with y = Σ tanh(x w): the term that needs the second derivative."""
     @md.enable_grad()  # gradcheck measures slopes without recording, and this function needs it itself
@@ -273,7 +383,7 @@ def kept_arrays(y):
         op = stack.pop()
         seen.add(op)
         found += [(op.name, k) for k, v in vars(op).items() if isinstance(v, np.ndarray) and k not in op.options]
-        found += [(op.name, "slot") for _ in op._slots]
+        found += [(op.name, "slot") for _ in op.slots]
         stack += [edge for edge in op.edges if isinstance(edge, Op) and edge not in seen]
     return found
 
@@ -291,14 +401,6 @@ def test_what_was_kept_is_released_after_backward(rng, name):
     y = MEMORY[name](Tensor(rng.standard_normal((3, 4)), requires_grad=True)).sum()
     y.backward()
     assert kept_arrays(y) == []
-
-
-@pytest.fixture
-def no_collector():
-    """Memory is to be freed by reference counting alone: no cycles."""
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def test_saved_arrays_are_freed_by_backward_though_its_result_lives_on(no_collector):
@@ -322,6 +424,34 @@ def test_a_graph_is_freed_with_its_result(no_collector, create_graph):
     assert alive() is not None
     del y, gx
     assert alive() is None
+
+
+def live(*kinds):
+    return sum(issubclass(type(thing), kinds) for thing in gc.get_objects())
+
+
+def test_a_thousand_training_steps_leave_no_tensor_behind(no_collector):
+    """Every kind of layer of the U-Net, an optimizer, averaged weights, a checkpoint and a penalty on a gradient."""
+    x = md.tensor(np.ones((1, 2, 2, 2), np.float32))
+    model = md.nn.Sequential(md.nn.Conv2d(2, 2, 3, padding=1), md.nn.GroupNorm(1, 2), md.nn.GELU())
+    optimizer, ema = md.optim.AdamW(model.parameters(), lr=1e-3), md.optim.EMA(model)
+
+    def step():
+        optimizer.zero_grad()
+        loss = ops.mse_loss(md.checkpoint(model, x), x)
+        loss.backward()
+        z = md.tensor([1.0], requires_grad=True)
+        gz = grad((z * z * z).exp(), z, create_graph=True)
+        (gz * gz).backward()
+        optimizer.step()
+        ema.update()
+
+    for _ in range(3):
+        step()
+    before = live(Tensor), live(Op)
+    for _ in range(1000):
+        step()
+    assert (live(Tensor), live(Op)) == before
 
 
 def test_without_recording_nothing_is_kept(no_collector):
@@ -360,10 +490,106 @@ def test_no_grad_of_one_thread_leaves_the_others_alone():
     assert seen == [True]
 
 
+def test_graphs_that_are_made_in_several_threads_at_once_do_not_meet():
+    """Each thread records and differentiates, another rule of recording in every second step, and all agree."""
+    n, results = 8, {}
+    start = threading.Barrier(n)
+
+    def work(i):
+        x = leaf(0.5 + i)
+        start.wait()
+        for j in range(200):
+            y = x
+            for _ in range(5):
+                y = (y * x).tanh() + y
+            with md.no_grad() if j % 2 else md.enable_grad():
+                assert (y * 2.0).requires_grad == (j % 2 == 0)
+            gx = grad(y, x, create_graph=True)
+            results.setdefault(i, set()).add((y.item(), gx.item(), grad(gx, x).item()))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(len(results[i]) == 1 for i in range(n)) and len(set.union(*results.values())) == n
+
+
 def test_gradients_are_not_recorded_unless_asked():
     x = leaf(2.0)
     (x**3).backward()
     assert not x.grad.requires_grad
+
+
+# ------------------------------------------------------------------------------------------ where arrays are
+
+
+STRICT = array_api_strict.asarray([1.0, 2.0])
+PAIRS = {
+    "mul": (lambda a, b: Mul()(a, b), "a is on cpu (numpy), b on {} (array_api_strict)"),
+    "matmul": (lambda a, b: MatMul()(a, b), "a is on cpu (numpy), b on {} (array_api_strict)"),
+    "concatenate": (lambda a, b: ops.shape.Concatenate(axis=0)(a, a, b),
+                    "xs[0] is on cpu (numpy), xs[2] on {} (array_api_strict)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize(
+    ("place", "fix"), [("cuda", "move one with .to('cpu')"), ("cpu", "make both arrays of numpy")], ids=["devices", "libraries"]
+)
+def test_arrays_of_two_devices_or_libraries_do_not_mix(monkeypatch, name, place, fix):
+    apply, message = PAIRS[name]
+    monkeypatch.setattr(md.backend, "device_of", lambda x: "cpu" if isinstance(x, np.ndarray) else place)
+    with pytest.raises(BadInput, match=f"^{re.escape(f'{name}: {message.format(place)}; {fix}')}$"):
+        apply(leaf(1.0, 2.0), Tensor(STRICT))
+
+
+def test_the_engine_leaves_the_arrays_of_another_library_what_they_are():
+    x, seen = Tensor(STRICT, requires_grad=True), []
+    x.register_hook(lambda g: seen.append(g) or g * 1.0)
+    h = x * x
+    h.retain_grad()
+    with md.detect_anomaly():
+        y = md.checkpoint(lambda h: h * x * x, h)
+        (gx,) = grad(y, [x], [1.0, 1.0], create_graph=True)
+        gx.backward(np.ones(2))
+    _, move = md.jvp(lambda x: x * x * x, x, Tensor(STRICT))
+    for actual, expected in [(gx, [4.0, 32.0]), (x.grad, [12.0, 48.0]), (move, [3.0, 24.0]), (h.grad, [2.0, 4.0]), (seen[0], gx)]:
+        assert isinstance(actual.data, type(STRICT))
+        np.testing.assert_array_equal(actual.numpy(), expected)
+
+
+def test_a_gradient_from_another_device_is_refused(monkeypatch):
+    y = leaf(1.0, 2.0) * 2.0
+    monkeypatch.setattr(md.backend, "device_of", lambda x: "cpu" if isinstance(x, np.ndarray) else "cuda")
+    message = "backward: gy is on cuda, the tensor on cpu; move gy with .to('cpu')"
+    with pytest.raises(BadInput, match=f"^{re.escape(message)}$"):
+        y.backward(Tensor(STRICT))
+
+
+def test_whole_numbers_that_ask_for_a_gradient_are_refused_however_they_ask():
+    message = "requires_grad needs floating-point numbers; this tensor is int64; use .astype(numpy.float32)"
+    with pytest.raises(BadInput, match=f"^{re.escape(message)}$"):
+        md.tensor([1, 2], requires_grad=True)
+    x = md.tensor([1, 2])
+    x.requires_grad = True
+    y = (x * leaf(1.0, 2.0)).sum()
+    with pytest.raises(BadInput, match=f"^{re.escape(message)}$"):
+        y.backward()
+
+
+@pytest.mark.parametrize(
+    ("op", "text"),
+    [
+        (lambda: (leaf(1.0, 2.0) * leaf(1.0)).creator, "Mul(): (2,), () -> (2,)"),
+        (lambda: leaf(1.0, 2.0).sum(0).creator, "Sum(axes=(0,), keepdims=False): (2,) -> ()"),
+        (lambda: leaf(1.0, 2.0)[np.array([1, 1, 0])].creator, "GetItem(index=array(3,)): (2,) -> (3,)"),
+        (lambda: leaf(1.0, 2.0)[np.array([1, 1]), None].creator, "GetItem(index=(array(2,), None)): (2,) -> (2, 1)"),
+        (lambda: GELU(approximate="tanh"), "GELU(approximate='tanh')"),
+    ],
+)  # fmt: skip
+def test_an_operation_says_what_it_is_and_what_it_made_of_what(op, text):
+    assert repr(op()) == text
 
 
 # -------------------------------------------------------------------------------- mistakes of whoever adds an operation

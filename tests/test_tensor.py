@@ -47,10 +47,12 @@ def test_an_array_is_shared_not_copied():
         (lambda: md.tensor([1j]), "tensor: complex128 is no number type; give floats, integers or booleans"),
         (lambda: md.tensor("abc"), "tensor: <U3 is no number type; give floats, integers or booleans"),
         (lambda: md.tensor(md.tensor(1.0)), "tensor: this is a tensor already; use .detach() for one without history"),
-        (lambda: md.tensor([1, 2], requires_grad=True), "requires_grad needs floating-point numbers; this tensor is int64"),
+        (lambda: md.tensor([md.tensor(1.0)]), "tensor: a list of tensors would lose their history; use ops.stack"),
+        (lambda: md.tensor([1, 2], requires_grad=True), "requires_grad needs floating-point numbers; this tensor is int64; use .astype(numpy.float32)"),
         (lambda: md.tensor(1.0, device="gpu"), "device 'gpu' is unknown; it is one of: cpu, cuda"),
         (lambda: md.tensor(A).to("tpu"), "device 'tpu' is unknown; it is one of: cpu, cuda"),
         (lambda: md.tensor(A).item(), "item: this tensor has 6 elements (shape (2, 3)), not one"),
+        (lambda: f"{md.tensor(A):.3f}", "format: '.3f' is for a single number; this tensor has shape (2, 3)"),
         (lambda: bool(md.tensor(A)), "item: this tensor has 6 elements (shape (2, 3)), not one"),
     ],
 )
@@ -75,6 +77,17 @@ def test_numbers_come_out_as_python_numbers():
     assert float(md.tensor(2.5)) == 2.5 and bool(md.tensor([1.0])) and not md.tensor(0.0)
 
 
+def test_a_single_number_can_be_formatted():
+    loss = md.tensor([2.0], requires_grad=True).sum() / 3.0
+    assert f"{loss:.3f}" == "0.667" and f"{md.tensor([[7]]):03d}" == "007"
+    assert f"{loss}" == str(loss) == "tensor(0.6667, creator=Div)"
+
+
+def test_lists_come_out_as_they_went_in():
+    assert md.tensor([[1, 2], [3, 4]]).tolist() == [[1, 2], [3, 4]] and md.tensor(0.5).tolist() == 0.5
+    assert int(md.tensor([3])) == 3 and int(md.tensor(2.7)) == 2
+
+
 def test_a_single_number_has_no_length():
     with pytest.raises(TypeError, match="^a 0-dimensional tensor has no length$"):
         len(md.tensor(1.0))
@@ -93,6 +106,9 @@ def test_rows_can_be_looped_over():
         (lambda: md.tensor([1 / 3], dtype=np.float64), "tensor([0.3333], dtype=float64)"),
         (lambda: md.tensor([1.0], requires_grad=True) * 2, "tensor([2.], creator=Mul)"),
         (lambda: md.tensor([[1.0], [2.0]]), "tensor([[1.],\n        [2.]])"),
+        (lambda: md.tensor(np.zeros((0, 3), np.float32)), "tensor([], shape=(0, 3))"),
+        (lambda: md.tensor(np.zeros((1, 201), np.float32), requires_grad=True),
+         "tensor([[0., 0., 0., ..., 0., 0., 0.]], shape=(1, 201), requires_grad=True)"),
     ],
 )
 def test_printing(x, text):

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..backend import Array, array_module, to_device, to_numpy
 from ..errors import BadInput
+from ..inplace import written
 from ..tensor import Tensor
 
 
@@ -145,6 +146,7 @@ class Module:
                 setattr(module, name, array)
             else:
                 current[path][...] = array
+                written(current[path])
         return [path for path in places if path not in state], [path for path in state if path not in places]
 
     def _state(self) -> Iterator[tuple[str, Module, str]]:

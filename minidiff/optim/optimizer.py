@@ -10,6 +10,7 @@ import numpy as np
 
 from ..backend import Array, array_module, to_numpy
 from ..errors import BadInput
+from ..inplace import written
 from ..tensor import Tensor
 
 
@@ -52,6 +53,7 @@ class Optimizer:
             state["t"] += 1
             moments = (state[name] for name in self.moments)
             self.update(p.data, p.grad.data, state["t"], *moments, self._scratch.like(p.data))
+            written(p.data)
 
     def update(self, p: Array, g: Array, t: int, *moments_and_scratch: Array) -> None:
         """Move `p` by its t-th gradient `g`, in place; the last array, of p's shape, is free to use."""

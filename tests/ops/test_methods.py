@@ -8,6 +8,7 @@ import pytest
 
 import minidiff as md
 from minidiff import ops
+from minidiff.errors import BadInput
 from minidiff.methods import Methods
 from minidiff.tensor import Tensor
 
@@ -128,3 +129,10 @@ def test_augmented_assignment_makes_a_new_tensor(name):
     np.testing.assert_array_equal(recorded.numpy(), before)
     recorded.sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), 2 * x.numpy())
+
+
+def test_elements_of_a_result_cannot_be_assigned():
+    """Those of a leaf can, noticed by backward: see tests/test_inplace.py."""
+    x = md.tensor(A, requires_grad=True) * 2.0
+    with pytest.raises(BadInput, match="^a result of Mul cannot be written to"):
+        x[0] = 1.0
