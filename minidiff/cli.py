@@ -67,7 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
                             "minidiff COMMAND --help explains one command.")
     parser.add_argument("--version", action="version", version=f"minidiff {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_train, _add_sample, _add_evaluate, _add_summary, _add_plot, _add_data, _add_bench):
+    for add in (_add_demo, _add_train, _add_sample, _add_evaluate, _add_summary, _add_plot, _add_data, _add_bench,
+                _add_gradcheck):
         add(commands)
     return parser
 
@@ -184,6 +185,20 @@ def _add_bench(commands: Any) -> None:
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads of both (default: all cores)")
     p.add_argument("--rounds", type=int, default=10, metavar="N", help="measured rounds (default: %(default)s)")
     p.add_argument("--json", metavar="FILE", help="write the figures here too")
+
+
+def _add_gradcheck(commands: Any) -> None:
+    p = _command(commands, "gradcheck", _gradcheck, "check every operation's gradients against differences",
+                 "  minidiff gradcheck\n  minidiff gradcheck conv2d group_norm --order 2\n"
+                 "  minidiff gradcheck --figure u-curve.png             how the error depends on the step\n"
+                 "  minidiff gradcheck --mutants                        are wrong gradients noticed?")
+    p.add_argument("operations", nargs="*", metavar="OP", help="names, such as conv2d (default: all)")
+    p.add_argument("--order", choices=("1", "2", "both"), default="both", help="of derivative (default: %(default)s)")
+    p.add_argument("--dtype", action="append", choices=("float32", "float64"),
+                   help="of values and gradients; may be given twice (default: both)")
+    p.add_argument("--mutants", action="store_true", help="break each operation on purpose; every mistake must be caught")
+    p.add_argument("--json", metavar="FILE", help="write the figures here too")
+    p.add_argument("--figure", metavar="FILE", help="draw the error of a difference against its step (.png .pdf .svg)")
 
 
 # ------------------------------------------------------------------------------------------------ demo, train
@@ -483,3 +498,11 @@ def _bench(args: argparse.Namespace) -> int:
     from .bench import main_bench
 
     return main_bench(args)
+
+
+def _gradcheck(args: argparse.Namespace) -> int:
+    from .checks.command import main_gradcheck
+
+    record = _writable_file(Path(args.json), (".json",), "--json") if args.json else None
+    figure = _writable_file(Path(args.figure), (".png", ".pdf", ".svg"), "--figure") if args.figure else None
+    return main_gradcheck(args, record, figure)

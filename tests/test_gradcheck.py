@@ -9,7 +9,7 @@ import minidiff as md
 from minidiff import ops
 from minidiff.autograd import Op
 from minidiff.errors import BadInput
-from minidiff.gradcheck import GradcheckError, gradcheck
+from minidiff.gradcheck import Comparison, GradcheckError, compare, gradcheck
 from minidiff.tensor import Tensor
 
 
@@ -98,9 +98,72 @@ def test_a_gradient_that_sums_to_zero_is_still_seen(x):
 )
 def test_a_right_gradient_with_a_wrong_second_one_passes_the_first_order_only(x, spoil):
     fn = square(spoil)
-    assert gradcheck(fn, [x])
+    assert gradcheck(fn, [x]) and max(c.error for c in compare(fn, [x])) < 1e-9
     with pytest.raises(GradcheckError, match="^Square, second order: gradient of input 0 "):
         gradcheck(fn, [x], 2)
+
+
+@pytest.mark.parametrize("spoil", [lambda gy: gy.detach(), lambda gy: gy * 0.5 + gy.detach() * 0.5], ids=["all", "half"])
+def test_a_linear_operation_that_cuts_off_the_history_of_gy_passes_the_first_order_only(x, spoil):
+    """Its gradient is a constant, so only a derivative along gy can tell."""
+
+    class Double(Op):
+        def forward(self, x):
+            return 2.0 * x
+
+        def backward(self, gy):
+            return 2.0 * spoil(gy)
+
+    assert gradcheck(lambda x: Double()(x), [x])
+    with pytest.raises(GradcheckError, match="^Double, second order: gradient of gy at index ") as caught:
+        gradcheck(lambda x: Double()(x), [x], 2)
+    assert caught.value.input is None
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_several_outputs_are_checked_together(x, order):
+    assert gradcheck(lambda a: (a.exp(), (a * a).sum(), a), [x], order)
+    assert gradcheck(lambda a: [Tensor(a.data > 1.0), a.exp()], [x], order)  # a mask has no gradient
+    with pytest.raises(GradcheckError, match="^Exp: gradient of input 0 "):
+        gradcheck(lambda a: (a.exp(), square(lambda gx, x: gx * 1.01)(a)), [x], order)
+
+
+def test_an_output_that_depends_on_no_input_is_a_constant(x):
+    constant = md.tensor(np.ones(2))
+    assert gradcheck(lambda a: (a * a, constant), [x], 2)
+
+
+def test_options_are_passed_on(x):
+    assert gradcheck(ops.softmax, [x], 2, options={"axis": 0})
+    with pytest.raises(BadInput, match="^softmax: axis 5 "):
+        gradcheck(ops.softmax, [x], options={"axis": 5})
+
+
+def test_compare_tells_how_far_off_each_input_is(x):
+    right, wrong = compare(lambda a, b: a * square(lambda gx, x: gx * 1.5)(b), [x, x + 1.0])
+    assert (right.input, wrong.input) == (0, 1)
+    assert right.error < 1e-9
+    assert wrong.error == pytest.approx(abs(wrong.analytic - wrong.numeric) / wrong.scale, rel=0.01)
+    assert wrong.analytic == pytest.approx(1.5 * wrong.numeric)
+
+
+def test_compare_of_order_2_is_of_order_2_alone_and_includes_gy(x):
+    found = compare(square(lambda gx, x: gx.detach()), [x], 2)
+    assert [c.input for c in found] == [0, None]
+    assert min(c.error for c in found) > 0.1
+    assert max(c.error for c in compare(square(lambda gx, x: gx), [x], 2)) < 1e-9
+
+
+def test_an_error_is_relative_to_the_largest_gradient_and_infinite_for_nan():
+    assert Comparison(0, (0,), 101.0, 100.0, scale=101.0).error == pytest.approx(1 / 101.01)
+    assert Comparison(0, (0,), 0.0, 1e-9, scale=0.0).error == pytest.approx(1e-7)  # absolute where all are small
+    assert Comparison(0, (0,), float("nan"), 1.0, scale=1.0).error == float("inf")
+    assert not Comparison(0, (0,), float("nan"), 1.0, scale=1.0).within(1.0, 1.0)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0)])
+def test_a_single_number_and_no_number_can_be_checked(shape):
+    assert gradcheck(lambda a, b: (a * b).exp() + b.sum(), [np.full(shape, 0.5), np.ones(1)], 2)
 
 
 def test_inputs_are_copied_to_float64_and_left_alone(x):
@@ -133,6 +196,15 @@ def test_a_kink_is_not_smooth():
          "gradcheck: fn must give a float64 tensor computed from its inputs; it gave a float32 tensor"),
         (lambda: gradcheck(lambda x: x.data, [np.ones(2)]),
          "gradcheck: fn must give a float64 tensor computed from its inputs; it gave a ndarray"),
+        (lambda: gradcheck(lambda x: x.detach(), [np.ones(2)]),
+         "gradcheck: fn must give a float64 tensor computed from its inputs; its result has no history"),
+        (lambda: gradcheck(lambda x: (x, x.astype(np.float32)), [np.ones(2)]),
+         "gradcheck: fn must give a float64 tensor computed from its inputs; output 1 is a float32 tensor"),
+        (lambda: gradcheck(lambda x: (md.tensor([1, 2]),), [np.ones(2)]),
+         "gradcheck: fn must give a float64 tensor computed from its inputs; it gave none"),
+        (lambda: gradcheck(lambda x: x * np.random.default_rng().random(), [np.ones(2)]),
+         "gradcheck: fn gives another result each time; seed its chance, as manual_seed(0) does"),
+        (lambda: compare(ops.exp, [np.ones(2)], 0), "gradcheck: order must be 1 or 2, got 0"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_checked_is_answered_in_one_line(call, message):

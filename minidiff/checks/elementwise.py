@@ -82,5 +82,9 @@ case(
     "astype", lambda x: ops.astype(ops.astype(x, np.float32), x.dtype), [exact(2, 3)], lambda x: x,
     lambda torch, x: x.float().to(x.dtype), h=2**-10,
 )  # fmt: skip
+case(
+    "astype, of one factor", lambda x: x * ops.astype(x, np.float32), [exact(2, 3)], lambda x: x * x,
+    lambda torch, x: x * x.float(), h=2**-10,
+)  # fmt: skip
 case("to_device", lambda x: ToDevice(device="cpu")(x), [normal(2, 3)], lambda x: x, lambda torch, x: x.to("cpu"))
 case("Alias", lambda x: Alias()(x), [normal(2, 3)], lambda x: x)

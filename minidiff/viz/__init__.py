@@ -5,7 +5,7 @@ Images are float arrays in [-1, 1] of shape (N,C,H,W), C = 1 or 3. Every drawing
 alone; :func:`save` and :func:`animation` write files.
 """
 
-from .curves import compare_curves, loss_curve, schedule_plot
+from .curves import compare_curves, loss_curve, schedule_plot, step_size_plot
 from .files import animation, save
 from .graph import graph, graph_dot
 from .images import class_grid, grid, sample_sheet, to_uint8
@@ -24,5 +24,6 @@ __all__ = [
     "sample_sheet",
     "save",
     "schedule_plot",
+    "step_size_plot",
     "to_uint8",
 ]

@@ -1,15 +1,29 @@
-"""Curves: the loss of a run, runs compared, noise schedules."""
+"""Curves: the loss of a run, runs compared, noise schedules, errors against step size."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import BadInput
 from .images import as_array
-from .style import FAINT, MUTED, SMALL, WIDTH, colour, fit_title, house_look, line_style, new_figure, tidy
+from .style import (
+    FAINT,
+    INK,
+    LABEL,
+    LINES,
+    MUTED,
+    SMALL,
+    WIDTH,
+    colour,
+    fit_title,
+    house_look,
+    line_style,
+    new_figure,
+    tidy,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,6 +144,59 @@ def schedule_plot(schedules: Mapping[str, np.ndarray], title: str | None = None)
     if title:
         fig.suptitle(fit_title(title)[0], x=0.01, ha="left", weight="bold")
     return fig
+
+
+@house_look
+def step_size_plot(
+    steps: np.ndarray, curves: Mapping[str, Mapping[str, np.ndarray]], chosen: float, title: str | None = None
+) -> Figure:
+    """The error of central differences against their step h, {function: {dtype: errors (n,)}}, both logarithmic.
+
+    steps: (n,). Each function has a colour and each dtype a line style; `chosen` is marked. Two faint lines
+    show the laws: on the right the error falls with h², on the left rounding makes it rise with 1/h.
+    """
+    if not curves:
+        raise BadInput("viz.step_size_plot: there are no curves to draw")
+    fig = new_figure(WIDTH, 5.0)
+    ax = fig.add_subplot()
+    ax.set(xscale="log", yscale="log")
+    dtypes = list(dict.fromkeys(dtype for by_dtype in curves.values() for dtype in by_dtype))
+    for i, (name, by_dtype) in enumerate(curves.items()):
+        for dtype, errors in by_dtype.items():
+            h, errors = pair("viz.step_size_plot", f"{name}, {dtype}", steps, errors)
+            first = dtype == dtypes[0]
+            look = {"lw": 1.8} if first else {"lw": 1.3, "ls": LINES[dtypes.index(dtype) % len(LINES)], "alpha": 0.75}
+            ax.plot(h, np.where(errors > 0, errors, np.nan), color=colour(i), label=name if first else None, **look)
+    ax.set_xlim(steps[0], steps[-1])
+    ax.set_ylim(1e-13, 30)
+    _law(ax, np.array([1e-12, 3e-6]), lambda h: 2e-17 / h, r"rounding: $\varepsilon\,/\,h$", "left")
+    _law(ax, np.array([3e-5, 1e-1]), lambda h: 0.005 * h**2, "the curve bends: $h^2$", "right")
+    ax.axvline(chosen, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
+    ax.annotate(f"gradcheck's step, $10^{{{np.log10(chosen):.2g}}}$", (chosen, 1e-12), (5, 0), textcoords="offset points", size=SMALL, color=MUTED)
+    for dtype in dtypes:
+        _name_family(ax, steps, [by_dtype[dtype] for by_dtype in curves.values() if dtype in by_dtype], chosen, dtype)
+    ax.set(xlabel="step $h$", ylabel="error of the slope, relative")
+    tidy(ax)
+    ax.minorticks_off()
+    ax.legend(loc="lower left")
+    ax.set_title(fit_title(title)[0])
+    return fig
+
+
+def _law(ax: Axes, h: np.ndarray, law: Callable[[np.ndarray], np.ndarray], text: str, side: str) -> None:
+    """A faint line below the curves and its name beside it."""
+    ax.plot(h, law(h), color=MUTED, lw=0.9, zorder=1)
+    at = h[0] * 30 if side == "left" else h[1] / 100
+    ax.annotate(text, (at, law(at)), (-6 if side == "left" else 6, -4), textcoords="offset points", size=SMALL,
+                color=MUTED, ha="right" if side == "left" else "left", va="top")  # fmt: skip
+
+
+def _name_family(ax: Axes, steps: np.ndarray, errors: Sequence[np.ndarray], chosen: float, text: str) -> None:
+    """The name of a dtype above its curves, where they come down from the left."""
+    top = np.max([np.where(np.isfinite(e), e, 0.0) for e in errors], axis=0)
+    left = np.flatnonzero(steps <= chosen)
+    k = min(int(np.argmax(top[left])) + len(left) // 8, len(steps) - 1) if len(left) else 0
+    ax.annotate(text, (steps[k], top[k]), (6, 4), textcoords="offset points", size=LABEL, weight="bold", color=INK)
 
 
 def pair(where: str, name: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

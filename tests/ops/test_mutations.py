@@ -1,95 +1,148 @@
-"""Would the checks notice a wrong gradient? Each operation's backward is broken on purpose, and gradcheck must say so."""
-
-import importlib
-import pkgutil
-from collections import Counter
+"""Would the checks notice a wrong gradient? Each operation is broken on purpose, and a check must say so."""
 
 import numpy as np
 import pytest
 
-import minidiff
 from minidiff import ops
-from minidiff.autograd import FusedOp, Op
-from minidiff.checks import CASES
+from minidiff.autograd import FusedOp
+from minidiff.checks import CASES, mutations
+from minidiff.checks.mutations import (
+    DETACHED,
+    DROPPED,
+    LOSSY_SUM,
+    MISTAKES,
+    SWAPPED,
+    UNWEIGHTED,
+    WRONG_REFERENCE,
+    Mutant,
+    Use,
+    Verdict,
+    changes,
+    hunt,
+    mutants,
+    operations,
+    uses,
+)
 from minidiff.gradcheck import GradcheckError, gradcheck
-from minidiff.tensor import Tensor
 
-for module in pkgutil.iter_modules(ops.__path__):
-    importlib.import_module(f"minidiff.ops.{module.name}")
+OPERATIONS = operations()
 
 
-def operations(parent=Op):
-    """Every operation of the package: the subclasses of Op, theirs, and so on."""
-    for op in parent.__subclasses__():
-        if op is not FusedOp and op.__module__.startswith("minidiff."):
-            yield op
-        yield from operations(op)
+def case_of(name):
+    (case,) = (case for case in CASES if case.name == name)
+    return case
 
 
-def made_of(case):
-    """The operations that a case is computed with, and how often each."""
-    y = case.ours(*(Tensor(a, requires_grad=True) for a in case.inputs()))
-    stack, found = [y.creator], {y.creator}
-    while stack:
-        parents = {edge for edge in stack.pop().edges if isinstance(edge, Op)} - found
-        found |= parents
-        stack += parents
-    return Counter(map(type, found))
+def operation(name):
+    (op,) = (op for op in OPERATIONS if op.__name__ == name)
+    return op
 
 
-USES = {case.name: made_of(case) for case in CASES}
-OPERATIONS = sorted(set(operations()), key=lambda op: op.__name__)
-
-
-def simplest_case(op):
-    """The first of the cases that use `op` least often and least else, so that nothing hides its mistake."""
-    using = [case for case in CASES if op in USES[case.name]]
-    return min(using, key=lambda case: (USES[case.name][op], USES[case.name].total()))
+# ------------------------------------------------------------------------------------ all of them
 
 
 def test_every_operation_has_a_case():
-    missing = [op.__name__ for op in OPERATIONS if not any(op in uses for uses in USES.values())]
+    used = {use.op for case in CASES for use in uses(case)}
+    missing = [op.__name__ for op in OPERATIONS if op not in used]
     assert not missing, f"add a case for {missing} to minidiff/checks"
     assert {ops.conv.Conv2d, ops.elementwise.Add, ops.norm.GroupNormGELU} <= set(OPERATIONS)  # the search does search
 
 
-def spoiled(backward, spoil):
-    """`backward` with every gradient it gives passed through `spoil`; they are arrays or Tensors."""
-
-    def wrong(self, gy):
-        gxs = backward(self, gy)
-        gxs = gxs if isinstance(gxs, tuple) else (gxs,)
-        return tuple(None if gx is None else spoil(gx) for gx in gxs)
-
-    return wrong
+def test_every_mutant_is_caught(capsys):
+    verdicts = list(hunt(mutants()))
+    with capsys.disabled():
+        print(f"\n{mutations.summary(verdicts)}")
+    assert not [str(verdict.mutant) for verdict in verdicts if not verdict.caught]
+    assert len(verdicts) > 10 * len(OPERATIONS)
 
 
-@pytest.mark.parametrize("factor", [0.0, 1.1])
 @pytest.mark.parametrize("op", OPERATIONS, ids=lambda op: op.__name__)
-def test_a_backward_that_is_wrong_by_a_factor_is_caught(monkeypatch, op, factor):
-    case = simplest_case(op)
-    monkeypatch.setattr(op, "backward", spoiled(op.backward, lambda gx: gx * factor))
-    with pytest.raises(GradcheckError) as error:
-        gradcheck(case.ours, case.inputs(), h=case.h)
-    wrong_by = factor ** USES[case.name][op]
-    assert error.value.analytic == pytest.approx(wrong_by * error.value.numeric, rel=1e-4, abs=1e-6)
+def test_every_operation_is_broken_in_every_way_that_any_gradient_can_be(op):
+    """The mistakes that change any gradient that is not zero; a wrong reference where there is one."""
+    made = {mutant.mistake for mutant in mutants() if mutant.op is op}
+    expected = {"zero", "scaled by 1.1", "sign", "a constant added", UNWEIGHTED, DETACHED}
+    assert made >= expected | ({WRONG_REFERENCE} if issubclass(op, FusedOp) else set())
 
 
-def lossy_sum_to(gx, shape, where=""):
-    """Takes the first of the repeats instead of their sum: right in shape and dtype."""
-    lead = gx.ndim - len(shape)
-    first = tuple(slice(0, 1) if n == 1 else slice(None) for n in shape)
-    return gx[(*(0,) * lead, *first)].reshape(shape)
+@pytest.mark.parametrize("op", ["Conv2d", "ConvTranspose2d", "MatMul", "GroupNorm", "Softmax", "Reshape"])
+def test_the_order_of_a_gradients_elements_is_checked_too(op):
+    made = {mutant.mistake for mutant in mutants() if mutant.op is operation(op)}
+    assert made >= {"transposed", "backwards", "shifted by one", "one element lost"}
 
 
-BROADCASTING = [case for case in CASES if "broadcast" in case.name]
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Where", "MatMul", "BroadcastTo"])
+def test_a_broadcast_sum_can_be_forgotten_wherever_shapes_broadcast(op):
+    assert Mutant(operation(op), LOSSY_SUM) in mutants()
 
 
-@pytest.mark.parametrize("case", BROADCASTING, ids=lambda case: case.name)
-def test_a_dropped_broadcast_sum_is_caught(monkeypatch, case):
-    monkeypatch.setattr(minidiff.ops, "sum_to", lossy_sum_to)
-    with pytest.raises(GradcheckError):
-        gradcheck(case.ours, case.inputs())
+# ------------------------------------------------------------------------ mistakes that are none
+
+
+def use(*gradients, upstream=2.0, shapes=None):
+    arrays = tuple(np.array(g, float) for g in gradients)
+    return Use(operation("Mul"), np.array(upstream), arrays, shapes or tuple(g.shape for g in arrays), (True,) * len(arrays))
+
+
+@pytest.mark.parametrize(
+    ("mistake", "given", "expected"),
+    [
+        ("zero", use([1.0, 2.0]), True),
+        ("zero", use([0.0, 0.0]), False),  # a gradient that is zero, as that of a constant
+        ("sign", use([0.0, 0.0]), False),
+        ("a constant added", use([0.0, 0.0]), True),
+        ("backwards", use([1.0, 2.0]), True),
+        ("backwards", use([3.0]), False),  # one number is the same from both ends
+        ("backwards", use([1.0, 1.0]), False),
+        ("shifted by one", use([3.0]), False),
+        ("transposed", use([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), True),
+        ("transposed", use([1.0, 2.0]), False),  # a row has no other order
+        ("transposed", use([[1.0, 2.0], [2.0, 1.0]]), False),  # symmetric
+        ("one element lost", use([1.0, 0.0]), False),
+        (DROPPED, use([1.0], [2.0]), True),
+        (DROPPED, use([1.0]), False),  # the only one: that is "zero"
+        (SWAPPED, use([1.0, 2.0], [3.0, 4.0]), True),
+        (SWAPPED, use([1.0, 2.0], [1.0, 2.0]), False),  # as those of a sum
+        (SWAPPED, use([1.0, 2.0], [3.0]), False),
+        (UNWEIGHTED, use([1.0]), True),
+        (UNWEIGHTED, use([1.0], upstream=1.0), False),
+        (LOSSY_SUM, use([[1.0, 2.0]], shapes=((1, 1),)), True),
+        (LOSSY_SUM, use([[1.0, 2.0]]), False),
+    ],
+)
+def test_a_mistake_that_changes_no_number_is_no_mutant(mistake, given, expected):
+    assert changes(mistake, 0, given) is expected
+
+
+def test_the_gradient_of_an_input_that_needs_none_cannot_be_wrong():
+    one = Use(operation("Mul"), np.array(2.0), (np.ones(2), None), ((2,), (2,)), (True, False))
+    assert [changes("zero", i, one) for i in (0, 1, 2)] == [True, False, False]
+
+
+# --------------------------------------------------------------------------- the hunt is checked
+
+
+def test_a_hole_in_the_checks_is_reported():
+    """This case converts twice: two wrong signs make a right one."""
+    mutant = Mutant(operation("AsType"), "sign", 0)
+    verdicts = list(hunt([mutant], [case_of("astype")]))
+    assert verdicts == [Verdict(mutant, None, None)]
+    assert "\nMISSED  AsType: sign, input 0\n" in mutations.as_text(verdicts)
+    assert mutations.summary(verdicts) == "1 mutant of 1 operation: 1 MISSED"
+
+
+def test_a_mutant_lives_only_inside():
+    for op, mistake in [("Exp", "zero"), ("GELU", WRONG_REFERENCE), ("GroupNormGELU", "sign"), ("Mul", LOSSY_SUM)]:
+        op = operation(op)
+        before, sum_to = dict(vars(op)), ops.sum_to
+        with Mutant(op, mistake, 0).living():
+            assert dict(vars(op)) != before or ops.sum_to is not sum_to
+        assert dict(vars(op)) == before and ops.sum_to is sum_to
+
+
+def test_a_crash_is_not_a_catch(monkeypatch):
+    monkeypatch.setitem(MISTAKES, "zero", lambda g: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        list(hunt([Mutant(operation("Exp"), "zero", 0)]))
 
 
 INPUTS = {"GroupNorm": 3, "GroupNormGELU": 3, "Conv2d": 3, "ConvTranspose2d": 3, "Mul": 2, "Div": 2, "MatMul": 2,
@@ -97,25 +150,18 @@ INPUTS = {"GroupNorm": 3, "GroupNormGELU": 3, "Conv2d": 3, "ConvTranspose2d": 3,
 
 
 @pytest.mark.parametrize(("op", "i"), [(op, i) for op, n in INPUTS.items() for i in range(n)])
-def test_one_wrong_gradient_among_several_is_caught_and_named(monkeypatch, op, i):
-    (op,) = (o for o in OPERATIONS if o.__name__ == op)
-    case = next(c for c in CASES if USES[c.name] == {op: 1} and len(c.draws) > i)
-
-    def wrong(self, gy, backward=op.backward):
-        gxs = list(backward(self, gy))
-        gxs[i] = gxs[i] * 1.01
-        return tuple(gxs)
-
-    monkeypatch.setattr(op, "backward", wrong)
-    with pytest.raises(GradcheckError, match=rf"^{op.__name__}: gradient of input {i} at index \(.*\): analytic .*, numeric "):
+def test_one_wrong_gradient_among_several_is_named(monkeypatch, op, i):
+    op = operation(op)
+    case = next(c for c in CASES if [use.op for use in uses(c)] == [op] and len(c.draws) > i)
+    monkeypatch.setitem(MISTAKES, "scaled by 1.1", lambda g: 1.01 * g)
+    with (
+        Mutant(op, "scaled by 1.1", i).living(),
+        pytest.raises(GradcheckError, match=rf"^{op.__name__}: gradient of input {i} at index \(.*\): analytic .*, numeric "),
+    ):
         gradcheck(case.ours, case.inputs())
 
 
-@pytest.mark.parametrize("op", [op for op in OPERATIONS if issubclass(op, FusedOp)], ids=lambda op: op.__name__)
-def test_a_reference_that_is_wrong_by_a_factor_is_caught(monkeypatch, op):
-    """Values are compared with the reference, so it cannot be wrong unseen either."""
-    case = simplest_case(op)
-    reference = op.reference
-    monkeypatch.setattr(op, "reference", staticmethod(lambda *inputs, **options: reference(*inputs, **options) * 1.01))
-    y = case.ours(*map(Tensor, case.inputs())).data
-    assert not np.allclose(y, case.expected(*case.inputs()), rtol=1e-3)
+def test_json_says_who_caught_whom():
+    (verdict,) = hunt([Mutant(operation("Exp"), "zero", 0)])
+    assert verdict.to_json() == {"operation": "Exp", "mistake": "zero", "input": 0, "caught_by": "order 1",
+                                 "case": verdict.case}  # fmt: skip
