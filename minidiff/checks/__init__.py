@@ -4,7 +4,37 @@ One file of cases beside each file of operations. A new operation is tested by a
 here; a test fails until that is done.
 """
 
-from . import activation, conv, elementwise, loss, matmul, norm, random, reduce, resample, shape
+from . import (
+    activation,
+    attention,
+    conv,
+    elementwise,
+    embedding,
+    loss,
+    matmul,
+    norm,
+    pool,
+    random,
+    reduce,
+    resample,
+    shape,
+)
 from .case import CASES, Case
 
-__all__ = ["CASES", "Case", "activation", "conv", "elementwise", "loss", "matmul", "norm", "random", "reduce", "resample", "shape"]
+__all__ = [
+    "CASES",
+    "Case",
+    "activation",
+    "attention",
+    "conv",
+    "elementwise",
+    "embedding",
+    "loss",
+    "matmul",
+    "norm",
+    "pool",
+    "random",
+    "reduce",
+    "resample",
+    "shape",
+]

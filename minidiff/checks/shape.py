@@ -121,7 +121,3 @@ for _mode, _numpys in [("reflect", "reflect"), ("replicate", "edge"), ("circular
 case("pad, last dimension first", lambda x: F.pad(x, (2, 0, 1, 3), value=0.5), [normal(2, 2, 3)],
      lambda x: np.pad(x, [(0, 0), (1, 3), (2, 0)], constant_values=0.5),
      lambda torch, x: torch.nn.functional.pad(x, (2, 0, 1, 3), value=0.5))  # fmt: skip
-# What nn.functional adds.
-ROWS = np.array([[0, 3], [3, 1]])
-case("embedding", lambda w: F.embedding(ROWS, w), [normal(4, 3)], lambda w: w[ROWS],
-     lambda torch, w: torch.nn.functional.embedding(torch.tensor(ROWS), w))  # fmt: skip

@@ -5,13 +5,19 @@
     reduce        sums, means, products, extremes
     shape         the same numbers in another arrangement; slices and their opposite
     matmul        products of matrices; einsum
-    conv          convolution and its transpose
-    norm          GroupNorm, alone and followed by GELU
-    loss          mean squared error, cross-entropy
+    conv          convolution and its transpose, of images and of signals
+    norm          group, layer, instance and batch normalisation
+    pool          the largest or the mean of each window
+    resample      images of another size: interpolation, pixels to channels and back
+    attention     scaled dot-product attention
+    embedding     rows of a table
+    random        dropout
+    loss          squared and absolute errors, cross-entropies
 """
 
 from .activation import gelu, leaky_relu, log_softmax, relu, silu, softmax, softplus
-from .conv import conv2d, conv_transpose2d
+from .attention import scaled_dot_product_attention
+from .conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d
 from .elementwise import (
     abs,
     add,
@@ -51,10 +57,22 @@ from .elementwise import (
     to_device,
     where,
 )
-from .loss import cross_entropy, mse_loss
+from .embedding import embedding, one_hot
+from .loss import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    nll_loss,
+    smooth_l1_loss,
+)
 from .matmul import einsum, matmul
-from .norm import group_norm, group_norm_gelu
+from .norm import batch_norm, group_norm, group_norm_gelu, instance_norm, layer_norm
+from .pool import adaptive_avg_pool2d, avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
+from .random import dropout, dropout2d
 from .reduce import argmax, argmin, cumsum, logsumexp, max, mean, min, prod, std, sum, sum_to, var
+from .resample import interpolate, pixel_shuffle, pixel_unshuffle
 from .shape import (
     broadcast_to,
     chunk,
@@ -82,24 +100,34 @@ from .shape import (
 
 __all__ = [
     "abs",
+    "adaptive_avg_pool2d",
     "add",
     "argmax",
     "argmin",
     "as_tensor",
     "astype",
     "atan",
+    "avg_pool1d",
+    "avg_pool2d",
+    "batch_norm",
+    "binary_cross_entropy_with_logits",
     "broadcast_to",
     "chunk",
     "clip",
     "concatenate",
+    "conv1d",
     "conv2d",
+    "conv_transpose1d",
     "conv_transpose2d",
     "cos",
     "cosh",
     "cross_entropy",
     "cumsum",
     "div",
+    "dropout",
+    "dropout2d",
     "einsum",
+    "embedding",
     "eq",
     "erf",
     "exp",
@@ -113,6 +141,11 @@ __all__ = [
     "group_norm",
     "group_norm_gelu",
     "gt",
+    "huber_loss",
+    "instance_norm",
+    "interpolate",
+    "l1_loss",
+    "layer_norm",
     "le",
     "leaky_relu",
     "log",
@@ -122,6 +155,8 @@ __all__ = [
     "lt",
     "matmul",
     "max",
+    "max_pool1d",
+    "max_pool2d",
     "maximum",
     "mean",
     "min",
@@ -131,8 +166,12 @@ __all__ = [
     "mul",
     "ne",
     "neg",
+    "nll_loss",
+    "one_hot",
     "pad",
     "permute",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "pow",
     "prod",
     "put",
@@ -142,10 +181,12 @@ __all__ = [
     "reshape",
     "roll",
     "rsqrt",
+    "scaled_dot_product_attention",
     "sigmoid",
     "silu",
     "sin",
     "sinh",
+    "smooth_l1_loss",
     "softmax",
     "softplus",
     "split",

@@ -6,18 +6,22 @@ Sizes, here and in the kernels:
     stride s, padding p, dilation d, each a pair (vertical, horizontal)
 
     H' = (H + 2p − d (KH − 1) − 1) // s + 1            the height that comes out
+
+A signal (N,C,L) is an image one pixel high: the one-dimensional forms are the two-dimensional ones.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .. import kernels
 from ..autograd import FusedOp
 from ..backend import Array
 from ..errors import BadInput
 from ..tensor import Tensor
-from .shape import getitem, pad, put, reshape, transpose
+from .shape import getitem, pad, put, reshape, squeeze, transpose, unsqueeze
 
 Pair = tuple[int, int]
 
@@ -121,20 +125,26 @@ def _tap(u: int, v: int, size: Any, stride: Pair, dilation: Pair) -> tuple[slice
 # --------------------------------------------------------------------------------- checked entries
 
 
-def _pair(op: str, name: str, value: int | Pair, least: int) -> Pair:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or any(not isinstance(n, int) or n < least for n in pair):
-        raise BadInput(f"{op}: {name} must be one or two whole numbers, {least} or more; got {value!r}")
-    return pair
+def per_axis(op: str, name: str, value: int | tuple[int, ...], least: int, ndim: int = 2) -> tuple[int, ...]:
+    """An option of one whole number, or of one for each of the ndim axes, as the latter."""
+    sizes = tuple(value) if isinstance(value, tuple | list) else (value,) * ndim
+    if len(sizes) != ndim or any(not isinstance(n, int | np.integer) or n < least for n in sizes):
+        numbers = "one whole number" if ndim == 1 else "one or two whole numbers"
+        raise BadInput(f"{op}: {name} must be {numbers}, {least} or more; got {value!r}")
+    return tuple(map(int, sizes))
 
 
-def _check(op: str, x: Tensor, w: Tensor, b: Tensor | None, groups: int, c: int, o: int) -> None:
-    """c and o: the channels that the weight reads from x, and those that it makes."""
+def _check(op: str, x: Tensor, w: Tensor, b: Tensor | None, groups: int, ndim: int, transposed: bool = False) -> None:
+    """Whether x, weight and bias fit each other; ndim is 1 for signals, 2 for images."""
     shapes = f"(x {x.shape}, weight {w.shape}, groups {groups})"
-    if x.ndim != 4 or w.ndim != 4:
-        raise BadInput(f"{op}: x must be (N,C,H,W) and weight have 4 dimensions {shapes}")
+    if x.ndim != ndim + 2 or w.ndim != ndim + 2:
+        wanted = "(N,C,H,W)" if ndim == 2 else "(N,C,L)"
+        raise BadInput(f"{op}: x must be {wanted} and weight have {ndim + 2} dimensions {shapes}")
+    if 0 in w.shape[1:]:
+        raise BadInput(f"{op}: weight {w.shape} has no elements")
     if groups < 1 or x.shape[1] % groups or w.shape[0] % groups:
         raise BadInput(f"{op}: groups {groups} does not divide the channels {shapes}")
+    c, o = (w.shape[0], w.shape[1] * groups) if transposed else (w.shape[1] * groups, w.shape[0])
     if x.shape[1] != c:
         per_group = " per group" if groups > 1 else ""
         raise BadInput(
@@ -147,27 +157,95 @@ def _check(op: str, x: Tensor, w: Tensor, b: Tensor | None, groups: int, c: int,
         raise BadInput(f"{op}: x, weight and bias must share one floating-point dtype; got {dtypes}")
 
 
+def _named_padding(op: str, name: str, kernel: Any, stride: Any, dilation: Any) -> list[Pair]:
+    """(before, after) for each axis: none for "valid", as much as the kernel takes for "same".
+
+    What a kernel of even size takes is odd, and the larger half goes behind, as in PyTorch.
+    """
+    if name not in ("same", "valid"):
+        raise BadInput(f"{op}: padding {name!r} is unknown; it is 'same', 'valid' or whole numbers")
+    if name == "valid":
+        return [(0, 0) for _ in kernel]
+    if any(s != 1 for s in stride):
+        raise BadInput(f"{op}: padding 'same' needs stride 1, got stride {stride}; give the padding in numbers")
+    taken = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+    return [(n // 2, n - n // 2) for n in taken]
+
+
+def _conv(
+    op: str, x: Tensor, w: Tensor, b: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int, ndim: int
+) -> Tensor:
+    """Checks for signals and images alike, then `Conv2d`."""
+    stride, dilation = per_axis(op, "stride", stride, 1, ndim), per_axis(op, "dilation", dilation, 1, ndim)
+    _check(op, x, w, b, groups, ndim)
+    if isinstance(padding, str):
+        around = _named_padding(op, padding, w.shape[2:], stride, dilation)
+        padding = tuple(before for before, _ in around)
+        x = _extended(x, [after - before for before, after in around])
+    else:
+        padding = per_axis(op, "padding", padding, 0, ndim)
+    axes = zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
+    if min(output_size(*axis) for axis in axes) < 1:
+        image = "image" if ndim == 2 else "signal"
+        raise BadInput(
+            f"{op}: kernel {w.shape[2:]} with dilation {dilation} is larger than the {image} {x.shape[2:]}"
+            f" padded by {padding}"
+        )
+    if ndim == 1:
+        x, w = unsqueeze(x, 2), unsqueeze(w, 2)
+        stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
+    apply = Conv2d(stride=stride, padding=padding, dilation=dilation, groups=groups)
+    y = apply(x, w) if b is None else apply(x, w, b)
+    return squeeze(y, 2) if ndim == 1 else y
+
+
+def _extended(x: Tensor, more: list[int]) -> Tensor:
+    """x with `more` zeros behind each of its last axes."""
+    return pad(x, [(0, 0), (0, 0), *((0, n) for n in more)]) if any(more) else x
+
+
+def _conv_transpose(
+    op: str, x: Tensor, w: Tensor, b: Tensor | None, stride: Any, padding: Any, extra: Any, groups: int, dilation: Any,
+    ndim: int,
+) -> Tensor:  # fmt: skip
+    """Checks for signals and images alike, then `ConvTranspose2d`."""
+    stride, dilation = per_axis(op, "stride", stride, 1, ndim), per_axis(op, "dilation", dilation, 1, ndim)
+    padding, extra = per_axis(op, "padding", padding, 0, ndim), per_axis(op, "output_padding", extra, 0, ndim)
+    _check(op, x, w, b, groups, ndim, transposed=True)
+    if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
+        raise BadInput(f"{op}: output_padding {extra} must be smaller than stride {stride} or dilation {dilation}")
+    axes = zip(x.shape[2:], w.shape[2:], stride, padding, dilation, extra, strict=True)
+    sizes = tuple((h - 1) * s - 2 * p + d * (k - 1) + e + 1 for h, k, s, p, d, e in axes)
+    if min(sizes) < 1:
+        image = "image" if ndim == 2 else "signal"
+        raise BadInput(f"{op}: padding {padding} leaves nothing of the {image}: it would come out as {sizes}")
+    if ndim == 1:
+        x, w = unsqueeze(x, 2), unsqueeze(w, 2)
+        stride, padding, extra, dilation = (1, *stride), (0, *padding), (0, *extra), (1, *dilation)
+    apply = ConvTranspose2d(stride=stride, padding=padding, output_padding=extra, dilation=dilation, groups=groups)
+    y = apply(x, w) if b is None else apply(x, w, b)
+    return squeeze(y, 2) if ndim == 1 else y
+
+
 def conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Pair = 1, padding: int | Pair = 0,
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Pair = 1, padding: int | Pair | str = 0,
     dilation: int | Pair = 1, groups: int = 1,
 ) -> Tensor:  # fmt: skip
     """2-D convolution (cross-correlation, as in every neural-network library); PyTorch's meaning.
 
-    x (N,C,H,W), weight (O,C/G,KH,KW), bias (O,) or None -> (N,O,H',W'). Raises BadInput where shapes
-    or dtypes do not fit or the kernel is larger than the padded image.
+    x (N,C,H,W), weight (O,C/G,KH,KW), bias (O,) or None -> (N,O,H',W'). padding may be "valid" (none)
+    or, with stride 1, "same" (the image keeps its size). Raises BadInput where shapes or dtypes do
+    not fit or the kernel is larger than the padded image.
     """
-    stride, dilation = _pair("conv2d", "stride", stride, 1), _pair("conv2d", "dilation", dilation, 1)
-    padding = _pair("conv2d", "padding", padding, 0)
-    o, c = (weight.shape[0], weight.shape[1] * groups) if weight.ndim == 4 else (0, 0)
-    _check("conv2d", x, weight, bias, groups, c, o)
-    sizes = [output_size(*args) for args in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)]
-    if min(sizes) < 1:
-        raise BadInput(
-            f"conv2d: kernel {weight.shape[2:]} with dilation {dilation} is larger than the image {x.shape[2:]}"
-            f" padded by {padding}"
-        )
-    op = Conv2d(stride=stride, padding=padding, dilation=dilation, groups=groups)
-    return op(x, weight) if bias is None else op(x, weight, bias)
+    return _conv("conv2d", x, weight, bias, stride, padding, dilation, groups, ndim=2)
+
+
+def conv1d(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple[int] = 1,
+    padding: int | tuple[int] | str = 0, dilation: int | tuple[int] = 1, groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """`conv2d` for signals: x (N,C,L), weight (O,C/G,K), bias (O,) or None -> (N,O,L')."""
+    return _conv("conv1d", x, weight, bias, stride, padding, dilation, groups, ndim=1)
 
 
 def conv_transpose2d(
@@ -179,16 +257,17 @@ def conv_transpose2d(
     x (N,C,H,W), weight (C,O/G,KH,KW), bias (O,) or None -> (N,O,H',W') with
     H' = (H − 1) s − 2p + d (KH − 1) + output_padding + 1. Raises BadInput where shapes or dtypes do not fit.
     """
-    name = "conv_transpose2d"
-    stride, dilation = _pair(name, "stride", stride, 1), _pair(name, "dilation", dilation, 1)
-    padding, extra = _pair(name, "padding", padding, 0), _pair(name, "output_padding", output_padding, 0)
-    c, o = (weight.shape[0], weight.shape[1] * groups) if weight.ndim == 4 else (0, 0)
-    _check(name, x, weight, bias, groups, c, o)
-    if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
-        raise BadInput(f"{name}: output_padding {extra} must be smaller than stride {stride} or dilation {dilation}")
-    axes = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, extra, strict=True)
-    sizes = tuple((h - 1) * s - 2 * p + d * (k - 1) + e + 1 for h, k, s, p, d, e in axes)
-    if min(sizes) < 1:
-        raise BadInput(f"{name}: padding {padding} leaves nothing of the image: it would come out as {sizes}")
-    op = ConvTranspose2d(stride=stride, padding=padding, output_padding=extra, dilation=dilation, groups=groups)
-    return op(x, weight) if bias is None else op(x, weight, bias)
+    return _conv_transpose(
+        "conv_transpose2d", x, weight, bias, stride, padding, output_padding, groups, dilation, ndim=2
+    )
+
+
+def conv_transpose1d(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple[int] = 1,
+    padding: int | tuple[int] = 0, output_padding: int | tuple[int] = 0, groups: int = 1,
+    dilation: int | tuple[int] = 1,
+) -> Tensor:  # fmt: skip
+    """The transpose of `conv1d`: x (N,C,L), weight (C,O/G,K), bias (O,) or None -> (N,O,L')."""
+    return _conv_transpose(
+        "conv_transpose1d", x, weight, bias, stride, padding, output_padding, groups, dilation, ndim=1
+    )

@@ -1,12 +1,25 @@
-"""Group normalisation, alone and with the GELU that follows it in every block of the U-Net."""
+"""Normalisation: numbers brought to mean 0 and variance 1, then scaled and shifted as learned.
+
+All do the same to some set of numbers; they differ in which numbers share a mean and a variance:
+
+    group_norm       each sample, a group of channels             (Wu & He 2018)
+    instance_norm    each sample, each channel                    (Ulyanov et al. 2016): as many groups as channels
+    layer_norm       each sample, the last axes                   (Ba et al. 2016): one group, every element a channel
+    batch_norm       each channel, over the whole batch           (Ioffe & Szegedy 2015)
+
+The first three are one operation. The last ties the samples of a batch together, so it needs its own,
+and remembers averages for the day when there is no batch.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
-from .. import kernels
+from .. import backend, kernels
 from ..autograd import FusedOp
-from ..backend import Array
+from ..backend import Array, array_module
 from ..errors import BadInput
 from ..tensor import Tensor
 from .activation import gelu
@@ -48,12 +61,11 @@ class GroupNorm(FusedOp):
     @staticmethod
     def reference(x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> Tensor:
         n, c, *size = x.shape
-        grouped = reshape(x, (n, groups, -1))
-        mu = mean(grouped, -1, keepdims=True)
-        centred = grouped - mu
+        grouped = reshape(x, (n, groups, c // groups * math.prod(size)))
+        centred = grouped - mean(grouped, -1, keepdims=True)
         x_hat = reshape(centred / sqrt(mean(centred * centred, -1, keepdims=True) + eps), x.shape)
-        per_channel = (-1, c, *(1 for _ in size))
-        return reshape(gamma, per_channel) * x_hat + reshape(beta, per_channel)
+        gamma, beta = (reshape(p, (*p.shape, *(1 for _ in size))) for p in (gamma, beta))
+        return gamma * x_hat + beta
 
 
 class GroupNormGELU(GroupNorm):
@@ -70,27 +82,99 @@ class GroupNormGELU(GroupNorm):
         return gelu(GroupNorm.reference(x, gamma, beta, groups, eps))
 
 
-def _check(name: str, x: Tensor, groups: int, gamma: Tensor | None, beta: Tensor | None) -> None:
-    if x.ndim < 2:
-        raise BadInput(f"{name}: x must be (N,C,…), got shape {x.shape}")
+class BatchNorm(FusedOp):
+    """Normalise each channel over the samples and the image (Ioffe & Szegedy 2015, algorithm 1).
+
+        μ, σ² = mean, variance of x over N, H, W          (1,C,1,1)
+        x̂ = (x − μ) / √(σ² + ε),   y = γ x̂ + β            (N,C,H,W)
+
+    Backward as in `GroupNorm`, the means ⟨·⟩ now over N, H, W; γ is the same for all of them and
+    comes out of the means:
+
+        gx = γ (gy − ⟨gy⟩ − x̂ ⟨gy x̂⟩) / √(σ² + ε),   gγ = Σ gy x̂,   gβ = Σ gy
+
+    One sample's gradient depends on all others through ⟨gy⟩ and ⟨gy x̂⟩.
+    """
+
+    eps: float
+
+    portable = True
+
+    def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
+        xp, over = array_module(x), _all_but_channels(x)
+        self.mu = xp.mean(x, axis=over, keepdims=True)
+        x_hat = x - self.mu
+        self.variance = xp.mean(x_hat * x_hat, axis=over, keepdims=True)
+        self.cache = 1.0 / xp.sqrt(self.variance + self.eps)
+        x_hat *= self.cache * _per_channel(gamma, x.ndim)
+        x_hat += _per_channel(beta, x.ndim)
+        return x_hat
+
+    def backward(self, gy: Array) -> Any:
+        x, gamma, _ = self.saved
+        xp, over, rstd = array_module(x), _all_but_channels(x), self.cache
+        m = x.size // x.shape[1]
+        x_hat = (x - self.mu) * rstd
+        g_beta = xp.sum(gy, axis=over, keepdims=True)
+        g_gamma = xp.sum(gy * x_hat, axis=over, keepdims=True)
+        gx = None
+        if self.needs[0]:
+            x_hat *= g_gamma / m
+            gx = gy - x_hat
+            gx -= g_beta / m
+            gx *= rstd * _per_channel(gamma, x.ndim)
+        return gx, xp.reshape(g_gamma, gamma.shape), xp.reshape(g_beta, gamma.shape)
+
+    @staticmethod
+    def reference(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
+        over = _all_but_channels(x)
+        centred = x - mean(x, over, keepdims=True)
+        x_hat = centred / sqrt(mean(centred * centred, over, keepdims=True) + eps)
+        return _per_channel(gamma, x.ndim) * x_hat + _per_channel(beta, x.ndim)
+
+
+def _all_but_channels(x: Any) -> tuple[int, ...]:
+    """The axes of (N,C,…) other than C."""
+    return (0, *range(2, x.ndim))
+
+
+def _per_channel(p: Any, ndim: int) -> Any:
+    """(C,) beside (N,C,…): an array or a Tensor as (C,1,…)."""
+    shape = (p.shape[0], *(1 for _ in range(ndim - 2)))
+    return reshape(p, shape) if isinstance(p, Tensor) else array_module(p).reshape(p, shape)
+
+
+# --------------------------------------------------------------------------------- checked entries
+
+
+def _floating_channels(name: str, x: Tensor, least: int = 2) -> None:
+    """x must be (N,C,…) of at least that many dimensions, and hold floating-point numbers."""
+    if x.ndim < least:
+        wanted = "(N,C,…)" if least == 2 else "(N,C,L,…)"
+        raise BadInput(f"{name}: x must be {wanted}, got shape {x.shape}")
     if x.dtype.kind != "f":
         raise BadInput(f"{name}: x must hold floating-point numbers, got {x.dtype}")
-    n, c = x.shape[:2]
-    if groups < 1 or c % groups:
-        raise BadInput(f"{name}: {c} channels do not divide into {groups} groups (x {x.shape})")
+
+
+def _weights(name: str, x: Tensor, gamma: Tensor | None, beta: Tensor | None, shapes: Any) -> tuple[Tensor, Tensor]:
+    """γ and β, of one of the shapes and x's dtype; ones and zeros of the first shape for None."""
     for label, p in (("weight", gamma), ("bias", beta)):
-        if p is not None and p.shape not in ((c,), (n, c)):
-            raise BadInput(f"{name}: {label} must have shape ({c},) or ({n}, {c}), got {p.shape} (x {x.shape})")
+        if p is not None and p.shape not in shapes:
+            wanted = " or ".join(map(str, shapes))
+            raise BadInput(f"{name}: {label} must have shape {wanted}, got {p.shape} (x {x.shape})")
         if p is not None and p.dtype != x.dtype:
             raise BadInput(f"{name}: {label} is {p.dtype}, x is {x.dtype}; they must be alike")
+    gamma = Tensor(backend.full(shapes[0], 1.0, like=x.data)) if gamma is None else gamma
+    beta = Tensor(backend.full(shapes[0], 0.0, like=x.data)) if beta is None else beta
+    return gamma, beta
 
 
 def _apply(op: type[GroupNorm], name: str, x: Tensor, groups: int, gamma: Any, beta: Any, eps: float) -> Tensor:
-    _check(name, x, groups, gamma, beta)
-    xp = kernels.array_module(x.data)
-    gamma = Tensor(xp.ones(x.shape[1], x.dtype)) if gamma is None else gamma
-    beta = Tensor(xp.zeros(x.shape[1], x.dtype)) if beta is None else beta
-    return op(groups=groups, eps=eps)(x, gamma, beta)
+    _floating_channels(name, x)
+    n, c = x.shape[:2]
+    if groups < 1 or c % groups:
+        raise BadInput(f"{name}: {c} channels do not divide into {groups} groups (x {x.shape})")
+    return op(groups=groups, eps=eps)(x, *_weights(name, x, gamma, beta, [(c,), (n, c)]))
 
 
 def group_norm(
@@ -105,3 +189,108 @@ def group_norm_gelu(
 ) -> Tensor:
     """gelu(group_norm(x, …)) in one pass over the data."""
     return _apply(GroupNormGELU, "group_norm_gelu", x, num_groups, weight, bias, eps)
+
+
+def layer_norm(
+    x: Tensor, normalized_shape: int | Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """x normalised over its last axes, whose lengths are normalized_shape; weight and bias have that shape.
+
+    It is `group_norm` of the numbers in one group, each a channel of its own:
+
+        (…, D₁ … Dₖ) -> (M, D) -> one group -> (…, D₁ … Dₖ)
+
+    Raises BadInput where x does not end in normalized_shape, or weight or bias do not fit it.
+    """
+    shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+    size = math.prod(shape)
+    if not shape or size < 1 or x.shape[-len(shape) :] != shape:
+        raise BadInput(f"layer_norm: x {x.shape} does not end in normalized_shape {shape}")
+    _floating_channels("layer_norm", x, least=1)
+    gamma, beta = (reshape(p, (size,)) for p in _weights("layer_norm", x, weight, bias, [shape]))
+    rows = reshape(x, (math.prod(x.shape[: -len(shape)]), size))
+    return reshape(GroupNorm(groups=1, eps=eps)(rows, gamma, beta), x.shape)
+
+
+def instance_norm(
+    x: Tensor, running_mean: Array | None = None, running_var: Array | None = None, weight: Tensor | None = None,
+    bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """Each channel of each sample of x (N,C,L,…) normalised over its own image; PyTorch's order of arguments.
+
+    running_mean, running_var and momentum as in `batch_norm`; the statistics that they average are
+    those of the samples. They are what x is normalised by if use_input_stats is False.
+    """
+    name = "instance_norm"
+    _floating_channels(name, x, least=3)
+    statistics = _checked_statistics(name, x, running_mean, running_var, required=not use_input_stats)
+    gamma, beta = _weights(name, x, weight, bias, [x.shape[1:2]])
+    if not use_input_stats:
+        return _by_statistics(x, *statistics, gamma, beta, eps)
+    if math.prod(x.shape[2:]) == 1:
+        raise BadInput(f"{name}: one number has no variance; x {x.shape} has one per sample and channel")
+    if running_mean is not None and x.size:
+        xp, over = array_module(x.data), tuple(range(2, x.ndim))
+        mu = xp.mean(x.data, axis=over, keepdims=True)
+        variance = xp.mean((x.data - mu) ** 2, axis=over)
+        means = xp.mean(xp.reshape(mu, x.shape[:2]), axis=0), xp.mean(variance, axis=0)
+        _remember(*statistics, *means, math.prod(x.shape[2:]), momentum)
+    return GroupNorm(groups=x.shape[1], eps=eps)(x, gamma, beta)
+
+
+def batch_norm(
+    x: Tensor, running_mean: Array | None, running_var: Array | None, weight: Tensor | None = None,
+    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """Each channel of x (N,C,…) normalised over the batch, or by remembered statistics; PyTorch's order of arguments.
+
+    running_mean, running_var   arrays (C,), or None
+    training                    True: normalise by the batch's own mean and variance, and move the
+                                arrays, in place, by `momentum` towards them (towards the unbiased
+                                variance, over n − 1); False: normalise by the arrays
+
+    Raises BadInput where shapes or dtypes do not fit, there is nothing to normalise by, or a channel
+    of the batch has a single number, which has no variance.
+    """
+    name = "batch_norm"
+    _floating_channels(name, x)
+    statistics = _checked_statistics(name, x, running_mean, running_var, required=not training)
+    gamma, beta = _weights(name, x, weight, bias, [x.shape[1:2]])
+    if not training:
+        return _by_statistics(x, *statistics, gamma, beta, eps)
+    m = x.shape[0] * math.prod(x.shape[2:])
+    if m < 2:
+        raise BadInput(f"{name}: training needs two or more numbers per channel, x {x.shape} has {m}")
+    op = BatchNorm(eps=eps)
+    y = op(x, gamma, beta)
+    if running_mean is not None:
+        xp = array_module(x.data)
+        _remember(*statistics, *(xp.reshape(a, (x.shape[1],)) for a in (op.mu, op.variance)), m, momentum)
+    return y
+
+
+def _checked_statistics(name: str, x: Tensor, mu: Any, variance: Any, required: bool) -> tuple[Array, Array]:
+    """The two arrays of remembered statistics; Tensors may stand for them."""
+    if (mu is None) != (variance is None) or (required and mu is None):
+        missing = "running_mean" if mu is None else "running_var"
+        use = "to normalise by" if required else "beside the other"
+        raise BadInput(f"{name}: {missing} is needed {use}, got None")
+    arrays = tuple(a.data if isinstance(a, Tensor) else a for a in (mu, variance))
+    for label, a in zip(("running_mean", "running_var"), arrays, strict=True):
+        if a is not None and a.shape != x.shape[1:2]:
+            raise BadInput(f"{name}: {label} must have shape {x.shape[1:2]}, got {a.shape} (x {x.shape})")
+    return arrays
+
+
+def _remember(mu: Array, variance: Array, new_mu: Array, new_variance: Array, n: int, momentum: float) -> None:
+    """Move the remembered statistics, in place, towards those of n new numbers."""
+    for old, new in ((mu, new_mu), (variance, new_variance * (n / (n - 1)))):
+        old[...] = old + momentum * (backend.astype(new, backend.dtype_of(old)) - old)
+
+
+def _by_statistics(x: Tensor, mu: Array, variance: Array, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
+    """(x − μ) γ / √(σ² + ε) + β for μ and σ² that do not depend on x."""
+    mu, variance = (Tensor(backend.asarray(a, like=x.data, dtype=x.dtype)) for a in (mu, variance))
+    scale = gamma / sqrt(variance + eps)
+    return (x - _per_channel(mu, x.ndim)) * _per_channel(scale, x.ndim) + _per_channel(beta, x.ndim)

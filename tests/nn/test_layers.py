@@ -19,19 +19,50 @@ LAYERS = [
     ("ConvTranspose2d", (4, 3, 2), {"stride": 2}, (2, 4, 3, 5)),
     ("ConvTranspose2d", (4, 6, 3, 2, 1, 1, 2), {}, (2, 4, 3, 3)),
     ("ConvTranspose2d", (2, 3, (3, 2)), {"dilation": 2, "bias": False}, (1, 2, 4, 5)),
+    ("Conv2d", (2, 4, (3, 2)), {"padding": "same", "dilation": (1, 2)}, (2, 2, 5, 6)),
+    ("Conv2d", (2, 4, 3, 2), {"padding": "valid"}, (2, 2, 5, 6)),
+    ("Conv1d", (2, 4, 3), {"padding": 1, "stride": 2, "groups": 2}, (3, 2, 8)),
+    ("Conv1d", (2, 3, (5,)), {"padding": "same", "bias": False}, (1, 2, 6)),
+    ("ConvTranspose1d", (4, 2, 3, 2, 1, 1, 2), {}, (2, 4, 5)),
     ("GroupNorm", (2, 6), {}, (3, 6, 4, 4)),
     ("GroupNorm", (3, 6), {"eps": 0.1, "affine": False}, (3, 6, 4)),
+    ("LayerNorm", (6,), {}, (3, 4, 6)),
+    ("LayerNorm", ((4, 6), 0.1), {"elementwise_affine": False}, (3, 4, 6)),
+    ("BatchNorm1d", (6,), {}, (3, 6)),
+    ("BatchNorm1d", (6, 0.1, 0.3, False), {}, (3, 6, 4)),
+    ("BatchNorm2d", (6,), {}, (3, 6, 4, 2)),
+    ("BatchNorm2d", (6,), {"track_running_stats": False}, (3, 6, 4, 2)),
+    ("InstanceNorm1d", (6,), {"affine": True}, (3, 6, 4)),
+    ("InstanceNorm2d", (6,), {}, (3, 6, 4, 2)),
+    ("InstanceNorm2d", (6,), {"track_running_stats": True}, (3, 6, 4, 2)),
+    ("MaxPool2d", (2,), {}, (2, 3, 6, 7)),
+    ("MaxPool2d", ((3, 2), (2, 1), 1, (1, 2)), {"ceil_mode": True}, (2, 3, 6, 7)),
+    ("AvgPool2d", (2,), {}, (2, 3, 6, 7)),
+    ("AvgPool2d", (3, (2, 1), 1, True, False), {}, (2, 3, 6, 7)),
+    ("AdaptiveAvgPool2d", (1,), {}, (2, 3, 6, 7)),
+    ("AdaptiveAvgPool2d", ((None, 4),), {}, (2, 3, 6, 7)),
+    ("Upsample", (), {"scale_factor": 2}, (2, 3, 4, 5)),
+    ("Upsample", ((3, 8),), {"mode": "bilinear", "align_corners": True}, (2, 3, 4, 5)),
+    ("Upsample", (None, (1.5, 0.5), "bilinear"), {}, (2, 3, 4, 5)),
+    ("PixelShuffle", (2,), {}, (2, 8, 3, 2)),
+    ("PixelUnshuffle", (2,), {}, (2, 2, 6, 4)),
+    ("LeakyReLU", (0.2,), {}, (3, 4)),
+    ("Softplus", (2.0,), {}, (3, 4)),
+    ("Sigmoid", (), {}, (3, 4)),
+    ("Tanh", (), {}, (3, 4)),
+    ("Softmax", (1,), {}, (3, 4, 2)),
     ("GELU", (), {}, (3, 4)),
     ("GELU", ("tanh",), {}, (3, 4)),
     ("SiLU", (), {}, (3, 4)),
     ("ReLU", (), {}, (3, 4)),
     ("Dropout", (0.3,), {}, (3, 4)),
+    ("Dropout2d", (0.3,), {}, (3, 4, 2, 2)),
     ("Identity", (), {}, (3, 4)),
     ("Flatten", (), {}, (3, 4, 2, 2)),
     ("Flatten", (0, -2), {}, (3, 4, 2, 2)),
 ]
 NAMED = [pytest.param(*case, id=f"{case[0]}-{i}") for i, case in enumerate(LAYERS)]
-WITH_RANDOM_WEIGHTS = [pytest.param(*case[:3], id=f"{case[0]}-{i}") for i, case in enumerate(LAYERS[:8])]
+WITH_RANDOM_WEIGHTS = [pytest.param(*case[:3], id=f"{case[0]}-{i}") for i, case in enumerate(LAYERS[:13])]
 
 
 @pytest.fixture
@@ -40,8 +71,8 @@ def torch():
 
 
 def as_we_print(text):
-    """Without PyTorch's options that layers here lack: inplace, and in newer versions GroupNorm's bias."""
-    return re.sub(r", inplace=False|(?<=affine=True), bias=True|(?<=affine=False), bias=False", "", text)
+    """Without PyTorch's options that layers here lack: inplace, a threshold, in newer versions the bias of norms."""
+    return re.sub(r", inplace=False|, threshold=20.0|(?<=affine=True), bias=True|(?<=affine=False), bias=(True|False)", "", text)
 
 
 def shapes(state):
@@ -75,6 +106,16 @@ def test_embedding_is_pytorchs(torch):
     np.testing.assert_array_equal(ours(numbers).numpy(), theirs(torch.from_numpy(numbers)).detach().numpy())
 
 
+def test_an_embedding_with_padding_is_pytorchs(torch):
+    ours, theirs = nn.Embedding(7, 3, padding_idx=-2), torch.nn.Embedding(7, 3, padding_idx=-2)
+    assert repr(ours) == repr(theirs) and not ours.weight.data[5].any()
+    theirs.load_state_dict({"weight": torch.from_numpy(ours.state_dict()["weight"])})
+    numbers = np.array([5, 1, 5])
+    ours(numbers).sum().backward()
+    theirs(torch.from_numpy(numbers)).sum().backward()
+    np.testing.assert_array_equal(ours.weight.grad.numpy(), theirs.weight.grad.numpy())
+
+
 def test_weights_carry_over_from_pytorch(torch):
     ours, theirs = (
         lib.Sequential(lib.Conv2d(1, 8, 3), lib.GroupNorm(2, 8), lib.GELU(), lib.Flatten())
@@ -85,6 +126,57 @@ def test_weights_carry_over_from_pytorch(torch):
     expected = theirs(torch.from_numpy(x)).detach().numpy()
     np.testing.assert_allclose(ours(Tensor(x)).numpy(), expected, rtol=1e-5, atol=5e-6)
     assert repr(ours) == as_we_print(repr(theirs))
+
+
+# ----------------------------------------------------------------------------- what norms remember
+
+REMEMBERING = [
+    ("BatchNorm1d", {}, (4, 3)), ("BatchNorm1d", {"momentum": None}, (4, 3, 5)), ("BatchNorm2d", {"momentum": 0.3}, (4, 3, 2, 5)),
+    ("InstanceNorm2d", {"track_running_stats": True, "affine": True}, (4, 3, 2, 5)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("layer", "kwargs", "shape"), REMEMBERING)
+def test_norms_train_remember_and_evaluate_as_pytorchs_do(torch, rng, layer, kwargs, shape):
+    ours, theirs = getattr(nn, layer)(3, **kwargs), getattr(torch.nn, layer)(3, **kwargs)
+    for step in range(4):
+        if step == 3:
+            ours.eval(), theirs.eval()
+        x = rng.standard_normal(shape).astype(np.float32) * (step + 1) + step
+        y, z = ours(Tensor(x)), theirs(torch.from_numpy(x))
+        np.testing.assert_allclose(y.numpy(), z.detach().numpy(), rtol=1e-4, atol=1e-5)
+    mine, others = ours.state_dict(), theirs.state_dict()
+    assert list(mine) == list(others)
+    for name, array in mine.items():
+        assert array.dtype == others[name].numpy().dtype
+        np.testing.assert_allclose(array, others[name].numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_norm_remembers_is_saved_loaded_and_taken_from_pytorch(torch, rng):
+    theirs = torch.nn.BatchNorm2d(3)
+    theirs(torch.from_numpy(rng.standard_normal((4, 3, 2, 2), np.float32)))
+    ours = nn.BatchNorm2d(3)
+    ours.load_state_dict(theirs.state_dict())
+    assert ours.num_batches_tracked == 1 and ours.num_batches_tracked.dtype == np.int64
+    x = rng.standard_normal((2, 3, 4, 4), np.float32)
+    np.testing.assert_allclose(
+        ours.eval()(Tensor(x)).numpy(), theirs.eval()(torch.from_numpy(x)).detach().numpy(), rtol=1e-5, atol=1e-6
+    )
+    again = nn.BatchNorm2d(3)
+    again.load_state_dict(ours.state_dict())
+    assert all(np.array_equal(a, b) for a, b in zip(again.state_dict().values(), ours.state_dict().values(), strict=True))
+
+
+def test_a_norm_in_float64_remembers_in_float64(rng):
+    norm = nn.BatchNorm1d(3).astype(np.float64)
+    assert norm(Tensor(rng.standard_normal((4, 3)))).dtype == norm.running_mean.dtype == np.float64
+    assert norm.num_batches_tracked.dtype == np.int64 and norm.num_batches_tracked == 1
+
+
+def test_evaluation_does_not_count_batches(rng):
+    norm = nn.BatchNorm1d(3).eval()
+    norm(Tensor(rng.standard_normal((4, 3), np.float32)))
+    assert norm.num_batches_tracked == 0 and not norm.running_mean.any()
 
 
 # ----------------------------------------------------------------------------------- how they start
@@ -215,9 +307,58 @@ def test_modulelist_is_a_list_whose_parameters_are_found():
             "Conv2d: dilation must be a whole number of at least 1, or a pair (height, width), got (3, 3, 3)",
         ),
         (
-            lambda: nn.Conv2d(1, 3, 3, padding="same"),
-            "Conv2d: padding must be a whole number of at least 0, or a pair (height, width), got 'same'",
+            lambda: nn.Conv2d(1, 3, 3, padding=-1),
+            "Conv2d: padding must be a whole number of at least 0, or a pair (height, width), got -1",
         ),
+        (
+            lambda: nn.Conv2d(1, 3, 3, padding="full"),
+            "Conv2d: padding 'full' is unknown; it is 'same', 'valid' or whole numbers",
+        ),
+        (
+            lambda: nn.Conv1d(1, 3, 3, stride=2, padding="same"),
+            "Conv1d: padding 'same' needs stride 1, got stride (2,); give the padding in numbers",
+        ),
+        (
+            lambda: nn.Conv1d(1, 3, (3, 3)),
+            "Conv1d: kernel_size must be a whole number of at least 1, got (3, 3)",
+        ),
+        (
+            lambda: nn.ConvTranspose1d(1, 3, 3, padding="same"),
+            "ConvTranspose1d: padding must be given in whole numbers, got 'same'",
+        ),
+        (lambda: nn.LayerNorm((3, 0)), "LayerNorm: normalized_shape must be a whole number of at least 1, got 0"),
+        (lambda: nn.BatchNorm2d(0), "BatchNorm2d: num_features must be a whole number of at least 1, got 0"),
+        (
+            lambda: nn.BatchNorm2d(3)(Tensor(np.zeros((2, 3)))),
+            "BatchNorm2d: x must be (N,C,H,W) with 3 channels, got shape (2, 3)",
+        ),
+        (
+            lambda: nn.BatchNorm1d(3)(Tensor(np.zeros((2, 4, 5)))),
+            "BatchNorm1d: x must be (N,C) or (N,C,L) with 3 channels, got shape (2, 4, 5)",
+        ),
+        (
+            lambda: nn.InstanceNorm1d(3)(Tensor(np.zeros((2, 3)))),
+            "InstanceNorm1d: x must be (N,C,L) with 3 channels, got shape (2, 3)",
+        ),
+        (
+            lambda: nn.MaxPool2d(2, stride=0),
+            "MaxPool2d: stride must be a whole number of at least 1, or a pair (height, width), got 0",
+        ),
+        (
+            lambda: nn.AvgPool2d((2, 2, 2)),
+            "AvgPool2d: kernel_size must be a whole number of at least 1, or a pair (height, width), got (2, 2, 2)",
+        ),
+        (
+            lambda: nn.AdaptiveAvgPool2d((2, 0)),
+            "AdaptiveAvgPool2d: output_size must be a whole number of at least 1, or a pair (height, width), got (2, 0)",
+        ),
+        (lambda: nn.Upsample(), "Upsample: give either size or scale_factor; got size None, scale_factor None"),
+        (lambda: nn.Upsample(4, mode="area"), "Upsample: mode 'area' is unknown; it is 'nearest' or 'bilinear'"),
+        (lambda: nn.PixelShuffle(0), "PixelShuffle: upscale_factor must be a whole number of at least 1, got 0"),
+        (lambda: nn.PixelUnshuffle(1.5), "PixelUnshuffle: downscale_factor must be a whole number of at least 1, got 1.5"),
+        (lambda: nn.Embedding(3, 2, 3), "Embedding: padding_idx must lie in -3 … 2, got 3"),
+        (lambda: nn.Softplus(0), "Softplus: beta must be larger than 0, got 0"),
+        (lambda: nn.Dropout2d(-1), "Dropout2d: p must be from 0 to 1, got -1"),
         (
             lambda: nn.Conv2d(1, 3, 3, stride=0),
             "Conv2d: stride must be a whole number of at least 1, or a pair (height, width), got 0",

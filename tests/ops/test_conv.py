@@ -1,5 +1,7 @@
 """Convolution and its transpose: any geometry, bands of large images, adjointness, repeatability."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from minidiff import backend, ops
 from minidiff.autograd import grad
+from minidiff.errors import BadInput
 from minidiff.kernels import cpu
 from minidiff.ops.conv import Conv2d, ConvTranspose2d, output_size
 from minidiff.tensor import Tensor
@@ -197,3 +200,77 @@ def test_every_sample_is_computed_whatever_the_blocks(n, rng):
     np.testing.assert_allclose(y.numpy(), expected.numpy(), atol=1e-12)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), atol=1e-11)
+
+
+# ------------------------------------------------------------------- named paddings, signals, errors
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize("kernel", [(1, 1), (2, 3), (4, 5), (3, 6)])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 3)])
+def test_padding_same_keeps_the_size_and_is_pytorchs(torch, rng, kernel, dilation):
+    x, w = tensors(rng, (2, 2, 6, 7), (3, 2, *kernel))
+    theirs = torch.nn.functional.conv2d(torch.tensor(x.data), torch.tensor(w.data), padding="same", dilation=dilation)
+    y = ops.conv2d(x, w, padding="same", dilation=dilation)
+    assert y.shape == (2, 3, 6, 7)
+    np.testing.assert_allclose(y.data, theirs.numpy(), rtol=1e-11, atol=1e-11)
+
+
+def test_padding_valid_is_none(rng):
+    x, w = tensors(rng, (1, 2, 6, 7), (3, 2, 3, 2))
+    np.testing.assert_array_equal(
+        ops.conv2d(x, w, padding="valid", stride=2).data, ops.conv2d(x, w, padding=0, stride=2).data
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 2}, {"dilation": 2, "groups": 2}])
+def test_a_signal_is_an_image_one_pixel_high(rng, options):
+    x, w, v = tensors(rng, (3, 4, 9), (6, 4 // options.get("groups", 1), 3), (4, 5, 3))
+    lines = {k: (1 if k != "padding" else 0, n) if k != "groups" else n for k, n in options.items()}
+    images = [Tensor(t.data[:, :, None]) for t in (x, w, v)]
+    np.testing.assert_array_equal(ops.conv1d(x, w, **options).data, ops.conv2d(*images[:2], **lines).data[:, :, 0])
+    back, wide = ops.conv_transpose1d(x, v, **options), ops.conv_transpose2d(images[0], images[2], **lines)
+    np.testing.assert_array_equal(back.data, wide.data[:, :, 0])
+
+
+@pytest.mark.parametrize("op", [Conv2d, ConvTranspose2d])
+def test_the_reference_of_an_empty_batch_is_empty(op):
+    x, w = tensors(np.random.default_rng(0), (0, 2, 4, 4), (2, 2, 3, 3))
+    y = op.reference(x, w)
+    y.sum().backward()
+    assert y.shape[:2] == (0, 2) and not w.grad.data.any()
+
+
+def zeros(*shape, dtype=np.float32):
+    return Tensor(np.zeros(shape, dtype))
+
+
+X, L = zeros(2, 4, 8, 8), zeros(2, 4, 8)
+MESSAGES = [
+    (lambda: ops.conv2d(X, zeros(4, 4, 3, 3), padding="full"), "conv2d: padding 'full' is unknown; it is 'same', 'valid' or whole numbers"),
+    (
+        lambda: ops.conv2d(X, zeros(4, 4, 3, 3), padding="same", stride=2),
+        "conv2d: padding 'same' needs stride 1, got stride (2, 2); give the padding in numbers",
+    ),
+    (lambda: ops.conv2d(X, zeros(4, 4, 0, 3)), "conv2d: weight (4, 4, 0, 3) has no elements"),
+    (lambda: ops.conv2d(X, zeros(4, 4, 3, 3), dilation=1.5), "conv2d: dilation must be one or two whole numbers, 1 or more; got 1.5"),
+    (lambda: ops.conv1d(X, zeros(4, 4, 3)), "conv1d: x must be (N,C,L) and weight have 3 dimensions (x (2, 4, 8, 8), weight (4, 4, 3), groups 1)"),
+    (lambda: ops.conv1d(L, zeros(4, 3, 3)), "conv1d: weight expects 3 input channels, x has 4 (x (2, 4, 8), weight (4, 3, 3), groups 1)"),
+    (lambda: ops.conv1d(L, zeros(4, 4, 9)), "conv1d: kernel (9,) with dilation (1,) is larger than the signal (8,) padded by (0,)"),
+    (lambda: ops.conv1d(L, zeros(4, 4, 3), stride=(2, 2)), "conv1d: stride must be one whole number, 1 or more; got (2, 2)"),
+    (lambda: ops.conv1d(L, zeros(5, 4, 3), zeros(4)), "conv1d: bias must have shape (5,), got (4,)"),
+    (
+        lambda: ops.conv_transpose1d(L, zeros(4, 2, 3), stride=2, output_padding=2),
+        "conv_transpose1d: output_padding (2,) must be smaller than stride (2,) or dilation (1,)",
+    ),
+    (
+        lambda: ops.conv_transpose1d(zeros(1, 1, 1), zeros(1, 1, 1), padding=1),
+        "conv_transpose1d: padding (1,) leaves nothing of the signal: it would come out as (-1,)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), MESSAGES, ids=[message for _, message in MESSAGES])
+def test_wrong_input_is_answered_in_one_line(call, message):
+    with pytest.raises(BadInput, match=f"^{re.escape(message)}$"):
+        call()
