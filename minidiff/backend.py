@@ -177,11 +177,6 @@ def full(shape: tuple[int, ...], value: float, like: Array, dtype: Any = None) -
     return array_module(like).full(shape, value, dtype=_own_dtype(like, dtype_of(like) if dtype is None else dtype))
 
 
-def copy(x: Array) -> Array:
-    """The same numbers in memory of their own."""
-    return x.copy() if hasattr(x, "copy") else array_module(x).asarray(x, copy=True)
-
-
 def permute(x: Array, axes: tuple[int, ...]) -> Array:
     """x with its axes in another order, without copying."""
     return x.transpose(axes) if hasattr(x, "transpose") else array_module(x).permute_dims(x, axes)
