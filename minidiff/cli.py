@@ -178,11 +178,15 @@ def _add_data(commands: Any) -> None:
 
 
 def _add_bench(commands: Any) -> None:
-    p = _command(commands, "bench", _bench, "measure a training step and a forward pass on this machine",
-                 "  minidiff bench\n  minidiff bench --against torch --json bench.json")
-    p.add_argument("--against", choices=("torch",), help="measure this beside minidiff, interleaved")
-    p.add_argument("--batch", type=int, default=64, metavar="N", help="images a step (default: %(default)s)")
-    p.add_argument("--threads", type=int, metavar="N", help="CPU threads of both (default: all cores)")
+    p = _command(commands, "bench", _bench, "measure speed and memory on this machine",
+                 "  minidiff bench\n  minidiff bench --against torch --json bench.json\n"
+                 "  minidiff bench --batch 64 --no-ops --peers        beside other engines")
+    p.add_argument("--against", choices=("torch",), help="measure this beside minidiff, in turn")
+    p.add_argument("--batch", type=int, nargs="+", default=[16, 64, 128], metavar="N", help="images a step (default: 16 64 128)")
+    p.add_argument("--kernels", nargs="+", choices=("numba", "numpy"), help="minidiff's CPU kernels (default: all installed)")
+    p.add_argument("--no-ops", action="store_true", help="leave out the table of single operations")
+    p.add_argument("--peers", action="store_true", help="one block beside every other engine that is installed")
+    p.add_argument("--threads", type=int, metavar="N", help="CPU threads of all (default: all cores)")
     p.add_argument("--rounds", type=int, default=10, metavar="N", help="measured rounds (default: %(default)s)")
     p.add_argument("--json", metavar="FILE", help="write the figures here too")
 
