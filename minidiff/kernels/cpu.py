@@ -314,9 +314,12 @@ def conv_transpose2d(
     n, c, *positions = x.shape
     _, og, *kernel = w.shape
     image = transposed_size(positions, kernel, stride, padding, output_padding, dilation)
+    y = np.empty((n, og * groups, *image), x.dtype)
+    if (stride, dilation) == (tuple(kernel), (1, 1)) and (padding, output_padding, groups) == ((0, 0), (0, 0), 1):
+        _blow_up(x, w, b, y)
+        return y
     taps = _taps(tuple(image), tuple(kernel), tuple(positions), stride, padding, dilation)
     weights = np.ascontiguousarray(w).reshape(groups, c // groups, -1).swapaxes(1, 2)
-    y = np.empty((n, og * groups, *image), x.dtype)
 
     def work(lo: int, hi: int) -> None:
         (spread,) = scratch(x.dtype, (og * groups, *kernel, *positions))
@@ -337,6 +340,8 @@ def conv_transpose2d_backward(
     """gx[n] = W · patches(gy[n]),   gw = Σₙ x[n] · patches(gy[n])ᵀ,   gb = Σ gy: a convolution of gy, and its weights' gradient."""
     n, c, *positions = x.shape
     og, *kernel = w.shape[1:]
+    if (stride, dilation) == (tuple(kernel), (1, 1)) and (padding, output_padding, groups) == ((0, 0), (0, 0), 1):
+        return *_blow_up_backward(x, w, gy, needs), _bias_gradient(gy) if needs[2] else None
     taps = _taps(gy.shape[2:], tuple(kernel), tuple(positions), stride, padding, dilation)
     weights = np.ascontiguousarray(w).reshape(groups, c // groups, -1)
     gx = np.empty(x.shape, x.dtype) if needs[0] else None
@@ -356,6 +361,62 @@ def conv_transpose2d_backward(
 
     gw = sum(parallel(n, work), start=np.zeros(weights.shape, x.dtype))
     return gx, gw.reshape(w.shape) if needs[1] else None, _bias_gradient(gy) if needs[2] else None
+
+
+# Where the kernel is as wide as the stride, every pixel becomes a patch of its own: nothing overlaps, and
+# "scattered over the image" is a rearrangement.            (N, O, KH, KW, H, W) <-> (N, O, H·KH, W·KW)
+
+
+def _blow_up(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray) -> None:
+    """y[n] = Wᵀ x[n], each pixel's patch in its place, + b."""
+    (n, c, height, width), (o, kh, kw) = x.shape, w.shape[1:]
+    weights = np.ascontiguousarray(w).reshape(c, -1).T
+    m = samples_per_product(o * kh * kw, height * width)
+
+    def work(lo: int, hi: int) -> None:
+        for _, blocks in _blocks(lo, hi, m):
+            for block in blocks:
+                pixels = x[block].reshape(-1, c, height * width)
+                (patches,) = scratch(x.dtype, (len(pixels), o, kh, kw, height, width))
+                np.matmul(weights, pixels, out=patches.reshape(len(pixels), -1, height * width))
+                if b is not None:
+                    patches += b[:, None, None, None, None]
+                target = y[block].reshape(-1, o, height, kh, width, kw)
+                np.copyto(target, patches.transpose(0, 1, 4, 2, 5, 3))
+
+    parallel(n, work)
+
+
+def _blow_up_backward(
+    x: np.ndarray, w: np.ndarray, gy: np.ndarray, needs: tuple[bool, ...]
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """gx[n] = W patches(gy[n]),   gw = Σₙ x[n] patches(gy[n])ᵀ."""
+    (n, c, height, width), (o, kh, kw) = x.shape, w.shape[1:]
+    weights = np.ascontiguousarray(w).reshape(c, -1)
+    gx = np.empty((n, c, height * width), x.dtype)
+    m = samples_per_product(o * kh * kw, height * width)
+
+    def work(lo: int, hi: int) -> np.ndarray:
+        gw = np.zeros(weights.shape, x.dtype)
+        for _, blocks in _blocks(lo, hi, m):
+            for block in blocks:
+                pixels = x[block].reshape(-1, c, height * width)
+                patches, parts = scratch(x.dtype, (len(pixels), o, kh, kw, height, width), (len(pixels), *weights.shape))
+                np.copyto(patches, gy[block].reshape(-1, o, height, kh, width, kw).transpose(0, 1, 3, 5, 2, 4))
+                columns = patches.reshape(len(pixels), -1, height * width)
+                if needs[0]:
+                    np.matmul(weights, columns, out=gx[block])
+                if needs[1]:
+                    gw += np.matmul(pixels, columns.swapaxes(1, 2), out=parts).sum(axis=0)
+        return gw
+
+    gw = sum(parallel(n, work), start=np.zeros(weights.shape, x.dtype))
+    return gx.reshape(x.shape) if needs[0] else None, gw.reshape(w.shape) if needs[1] else None
+
+
+def samples_per_product(rows: int, columns: int) -> int:
+    """How many samples to take through a batch of products at a time, so that what comes out stays in the cache."""
+    return max(1, TRANSFORMED // max(1, rows * columns))
 
 
 # ------------------------------------------------------------------------------------------- GELU
