@@ -21,10 +21,14 @@ def overwrite(x):
         x[...] = 5.0
 
 
-def step(*parameters):
+def step(*parameters, optimizer=md.optim.SGD):
     for p in parameters:
         p.grad = Tensor(np.ones(p.shape))
-    md.optim.SGD(parameters, lr=0.1).step()
+    optimizer(parameters, lr=0.1).step()
+
+
+def step_of_adamw(*parameters):
+    step(*parameters, optimizer=md.optim.AdamW)
 
 
 # what keeps w itself, a view of it, or another tensor in the same memory
@@ -39,7 +43,7 @@ KEEPING = {
 }
 
 
-@pytest.mark.parametrize("write", [overwrite, step], ids=["x[...] =", "optimizer.step()"])
+@pytest.mark.parametrize("write", [overwrite, step, step_of_adamw], ids=["x[...] =", "SGD", "AdamW"])
 @pytest.mark.parametrize("keeping", KEEPING)
 def test_backward_refuses_numbers_that_were_written_to(keeping, write):
     x, w = leaf(3, 3), leaf(3, 3)
