@@ -1,11 +1,13 @@
-"""CPU kernels: NumPy on several threads, one sample at a time.
+"""CPU kernels: NumPy on several threads, a few samples at a time. README.md here tells what was tried.
 
-Three habits make these fast, and are the same in every function:
+Four habits make these fast, and are the same in every function:
 
 * the batch is shared over threads (`backend.parallel`), and BLAS stays on the thread that calls it;
-* a thread takes one sample through all steps before the next, so that what one step wrote is still
-  in the cache when the next one reads it;
-* every heavy step is one matrix product or one pass of a NumPy function over a small block.
+* a thread takes a few samples through all steps before the next ones, so that what one step wrote
+  is still in the cache when the next step reads it;
+* working memory is a thread's own and used again (`scratch.py`): new memory costs more than the work;
+* every heavy step is one call, a matrix product or one pass of a NumPy function over a block: between
+  calls, threads wait for Python's global lock.
 """
 
 from __future__ import annotations
@@ -18,13 +20,12 @@ import numpy as np
 
 from ..backend import parallel
 from . import winograd
-from .blas import multiply_add
 from .scratch import scratch
 
 Pair = tuple[int, int]
 BLOCK = 131_072  # numbers per block of an elementwise pass: short enough for the cache, long enough for the threads
 TRANSFORMED = 500_000  # numbers in the transforms of one block of a 3x3 convolution
-FEW_CHANNELS = 8
+FEW_CHANNELS = 8  # below, a 3x3 convolution is quicker by patches
 
 
 # ------------------------------------------------------------------------------------ convolution
@@ -94,12 +95,6 @@ def _scatter(patches: np.ndarray, image: np.ndarray, taps: tuple[Tap, ...]) -> N
     """Add every patches[c,u,v,i,j] to the pixel it was gathered from: the transpose of `_gather`."""
     for u, v, at, pixels in taps:
         image[(slice(None), *pixels)] += patches[(slice(None), u, v, *at)]
-
-
-def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, fresh: bool = True) -> None:
-    """out = a b, or out += a b, group by group."""
-    for group in zip(a, b, out, strict=True):
-        multiply_add(*group, fresh=fresh)
 
 
 def conv2d(
@@ -267,7 +262,7 @@ def _conv2d_by_patches(
         columns = patches.reshape(groups, weights.shape[2], -1)
         for i in range(lo, hi):
             _gather(x[i], patches, taps)
-            _product(weights, columns, y[i].reshape(groups, o // groups, -1))
+            np.matmul(weights, columns, out=y[i].reshape(groups, o // groups, -1))
             if b is not None:
                 y[i] += b[:, None, None]
 
@@ -288,7 +283,7 @@ def _backward_by_patches(
     gx = np.zeros(x.shape, x.dtype) if needs[0] else None
 
     def work(lo: int, hi: int) -> np.ndarray:
-        patches, spread = scratch(x.dtype, *[(c, *kernel, *size)] * 2)
+        patches, spread, part = scratch(x.dtype, *[(c, *kernel, *size)] * 2, weights.shape)
         patches.fill(0)
         columns, spread_columns = (a.reshape(groups, weights.shape[2], -1) for a in (patches, spread))
         gw = np.zeros(weights.shape, x.dtype)
@@ -296,9 +291,9 @@ def _backward_by_patches(
             g = gy[i].reshape(groups, o // groups, -1)
             if needs[1]:
                 _gather(x[i], patches, taps)
-                _product(g, columns.swapaxes(1, 2), gw, fresh=False)
+                gw += np.matmul(g, columns.swapaxes(1, 2), out=part)
             if needs[0]:
-                _product(weights.swapaxes(1, 2), g, spread_columns)
+                np.matmul(weights.swapaxes(1, 2), g, out=spread_columns)
                 _scatter(spread, gx[i], taps)
         return gw
 
@@ -325,7 +320,7 @@ def conv_transpose2d(
         (spread,) = scratch(x.dtype, (og * groups, *kernel, *positions))
         columns = spread.reshape(groups, -1, positions[0] * positions[1])
         for i in range(lo, hi):
-            _product(weights, x[i].reshape(groups, c // groups, -1), columns)
+            np.matmul(weights, x[i].reshape(groups, c // groups, -1), out=columns)
             y[i] = 0 if b is None else b[:, None, None]
             _scatter(spread, y[i], taps)
 
@@ -347,16 +342,16 @@ def conv_transpose2d_backward(
     gx = np.empty(x.shape, x.dtype) if needs[0] else None
 
     def work(lo: int, hi: int) -> np.ndarray:
-        (patches,) = scratch(x.dtype, (og * groups, *kernel, *positions))
+        patches, part = scratch(x.dtype, (og * groups, *kernel, *positions), weights.shape)
         patches.fill(0)
         columns = patches.reshape(groups, -1, positions[0] * positions[1])
         gw = np.zeros(weights.shape, x.dtype)
         for i in range(lo, hi):
             _gather(gy[i], patches, taps)
             if needs[0]:
-                _product(weights, columns, gx[i].reshape(groups, c // groups, -1))
+                np.matmul(weights, columns, out=gx[i].reshape(groups, c // groups, -1))
             if needs[1]:
-                _product(x[i].reshape(groups, c // groups, -1), columns.swapaxes(1, 2), gw, fresh=False)
+                gw += np.matmul(x[i].reshape(groups, c // groups, -1), columns.swapaxes(1, 2), out=part)
         return gw
 
     gw = sum(parallel(n, work), start=np.zeros(weights.shape, x.dtype))

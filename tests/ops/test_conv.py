@@ -1,4 +1,4 @@
-"""Convolution and its transpose: any geometry, bands of large images, adjointness, repeatability."""
+"""Convolution and its transpose: any geometry, large images, adjointness, repeatability."""
 
 import re
 
@@ -97,7 +97,7 @@ LARGE = [
 
 @pytest.mark.parametrize(("image", "weight", "options"), LARGE)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-4), ("float64", 1e-11)])
-def test_large_images_are_cut_into_bands_without_a_seam(rng, image, weight, options, dtype, tolerance):
+def test_large_images_are_worked_on_in_blocks_without_a_seam(rng, image, weight, options, dtype, tolerance):
     """A row of float32 gw here adds up to 10,000 products: √10,000 roundings of 6e-8 each, and some reserve."""
     options = dict(stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1) | options
     xs = tensors(rng, image, weight, weight[:1], dtype=dtype)
