@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .autograd import enable_grad, grad, no_grad
+from .autograd import enable_grad, grad, is_grad_enabled, no_grad
 from .errors import BadInput
 from .tensor import Tensor
 
@@ -166,8 +166,11 @@ class _Problem:
 
         def psi(*arguments: Tensor) -> tuple[Tensor, ...]:
             xs, us = arguments[:n], arguments[n:]
-            with enable_grad():  # psi computes a gradient itself, also when only its value is asked for
-                gs = _gradients(self.fn(*xs), [xs[i] for i in self.checked], us, create_graph=True)
+            # Where only its value is asked for, the gradient is the one that training uses: a fused operation's
+            # kernel. Its differences are compared with the derivative of the textbook definition.
+            create_graph = is_grad_enabled()
+            with enable_grad():
+                gs = _gradients(self.fn(*xs), [xs[i] for i in self.checked], us, create_graph)
                 terms = [(v * g).sum() for v, g in zip(vs, gs, strict=True) if g is not None]
                 return (sum(terms[1:], terms[0]) if terms else Tensor(np.zeros(())),)
 

@@ -172,17 +172,17 @@ class Use:
 def uses(case: Case) -> tuple[Use, ...]:
     """Every operation that runs backward in a case, with the gradients that it gives."""
     found: list[Use] = []
-    right = autograd._gradients
+    right = autograd._checked_gradients
 
-    def watched(op: Op, gy: Tensor, needs: tuple[bool, ...], create_graph: bool) -> Sequence[Tensor | None]:
-        gxs = right(op, gy, needs, create_graph)
+    def watched(op: Op, gy: Tensor, create_graph: bool) -> Sequence[Tensor | None]:
+        gxs = right(op, gy, create_graph)
         arrays = tuple(None if gx is None else gx.numpy() for gx in gxs)
         shapes, edges = tuple(s for s, _ in op.input_types), tuple(e is not None for e in op.edges)
         found.append(Use(type(op), gy.numpy(), arrays, shapes, edges))
         return gxs
 
-    subject = Subject(case.ours, case.inputs(), case.expected, case.name, case.h)
-    with _replaced(autograd, "_gradients", watched):
+    subject = Subject.of(case)
+    with _replaced(autograd, "_checked_gradients", watched):
         subject.run(subject.arrays)
     return tuple(found)
 
@@ -265,7 +265,7 @@ def _caught(mutant: Mutant, case: Case) -> Verdict | None:
 def _checks_for(mutant: Mutant, case: Case) -> list[tuple[str, Callable[[], Any]]]:
     """The checks of a case that can see this kind of mistake."""
     if mutant.mistake == WRONG_REFERENCE:
-        subject = Subject(case.ours, case.inputs(), case.expected, case.name, case.h)
+        subject = Subject.of(case)
         return [("value", lambda: subject.check_values_and_gradients("float64", "contiguous")),
                 ("create_graph", subject.check_create_graph)]  # fmt: skip
     order = 2 if mutant.mistake == DETACHED else 1

@@ -25,6 +25,7 @@ from ..autograd import grad, is_grad_enabled
 from ..errors import BadInput
 from ..gradcheck import gradcheck
 from ..tensor import Tensor
+from .case import Case
 
 # The same numbers, elsewhere in memory.
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -73,6 +74,11 @@ class Subject:
     name: str = "fn"
     h: float = 1e-5
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, case: Case) -> Subject:
+        """A case of the table as a subject."""
+        return cls(case.ours, case.inputs(), case.expected, case.name, case.h)
 
     @cached_property
     def arrays(self) -> list[np.ndarray]:
@@ -172,6 +178,9 @@ class Subject:
             if "read-only" not in str(wrong):
                 raise
             raise AssertionError(f"{self.name}: writes to its input or to gy {where}: {wrong}") from wrong
+        for i, (given, before) in enumerate(zip(arrays, self.cast(dtype)[0], strict=True)):
+            if not np.array_equal(given, before):  # compiled code may write where NumPy would refuse to
+                raise AssertionError(f"{self.name}: changes its input {i} {where}")
         for i, g, expected in zip(self.floating, gs, self.gradients, strict=True):
             self._agree(f"gradient of input {i}", where, g, expected, dtype)
 

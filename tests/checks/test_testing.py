@@ -123,7 +123,20 @@ def test_a_kernel_that_differs_from_its_reference_is_found_without_any_expected_
     with pytest.raises(AssertionError, match=r"^fn: gradient of input 0 in float32, contiguous at index \(1, 3\): "):
         check_op(lambda x: FusedSquare()(x), [X], name="fn")
     with pytest.raises(AssertionError, match=r"^fn: gradient of input 0 beside create_graph's at index \(1, 3\): "):
+        check_op(lambda x: FusedSquare()(x), [X], name="fn", dtypes=[], orders=[1])
+    with pytest.raises(GradcheckError, match="^fn, second order: gradient of input 0 "):
         check_op(lambda x: FusedSquare()(x), [X], name="fn", dtypes=[])
+
+
+def test_writing_to_an_input_in_spite_of_its_flag_is_found():
+    def forced(y, x):
+        if x.dtype == np.float32:
+            x.flags.writeable = True
+            x[0, 0] = 7.0
+        return y
+
+    with pytest.raises(AssertionError, match="^fn: changes its input 0 in float32, contiguous$"):
+        check_op(cube(forced), [X], name="fn", layouts=["contiguous"])
 
 
 class Product(Op):

@@ -80,7 +80,7 @@ def test_the_tests_pick_it_up_in_every_backend_and_beside_pytorch(copy):
 def test_without_its_case_it_is_missed(copy, tmp_path):
     """The last step cannot be forgotten: a test of the table fails."""
     shutil.copytree(copy, tmp_path / "copy")
-    path = tmp_path / "copy" / "minidiff" / "checks" / "elementwise.py"
+    path = tmp_path / "copy" / "minidiff" / "checks" / "activation.py"
     text = path.read_text(encoding="utf-8")
     path.write_text(text[: text.index('case("softsign"')], encoding="utf-8")
     command = "python -m pytest tests/ops/test_ops.py tests/ops/test_mutations.py -k 'every_public or every_operation_has'"
