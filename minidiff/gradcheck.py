@@ -229,14 +229,9 @@ def _checked_outputs(result: Any) -> tuple[Tensor, ...]:
 def _gradients(
     ys: Sequence[Tensor], xs: Sequence[Tensor], us: Sequence[Tensor], create_graph: bool
 ) -> list[Tensor | None]:
-    """∂(Σ u y)/∂x for every x: the sum of what each output says; None where none depends on it."""
-    total: list[Tensor | None] = [None] * len(xs)
-    for y, u in zip(ys, us, strict=True):
-        if not y.requires_grad:
-            continue
-        gs = grad(y, xs, u, create_graph=create_graph, retain_graph=create_graph or len(ys) > 1)
-        total = [g if t is None else t if g is None else t + g for t, g in zip(total, gs, strict=True)]
-    return total
+    """∂(Σ u y)/∂x for every x; None where no y depends on it."""
+    pairs = [(y, u) for y, u in zip(ys, us, strict=True) if y.requires_grad]
+    return grad([y for y, _ in pairs], xs, [u for _, u in pairs], create_graph)
 
 
 def _pairs(

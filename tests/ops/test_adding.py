@@ -69,7 +69,7 @@ def test_every_mistake_in_it_is_caught(copy):
 
 def test_the_tests_pick_it_up_in_every_backend_and_beside_pytorch(copy):
     (command,) = (c for c in COMMANDS if "pytest" in c)
-    out = follow(f"{command} -v", copy)
+    out = follow(f"{command} -vv", copy)
     assert re.search(r"\d+ passed", out) and "failed" not in out
     for suite in ("test_ops", "test_backends", "test_torch_parity", "test_cases"):
         assert f"{suite}.py::" in out, f"{suite} does not run the new operation"
