@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .autograd import enable_grad, grad, no_grad
+from .autograd import enable_grad, grad, is_grad_enabled, no_grad
 from .errors import BadInput
 from .tensor import Tensor
 
@@ -166,8 +166,11 @@ class _Problem:
 
         def psi(*arguments: Tensor) -> tuple[Tensor, ...]:
             xs, us = arguments[:n], arguments[n:]
-            with enable_grad():  # psi computes a gradient itself, also when only its value is asked for
-                gs = _gradients(self.fn(*xs), [xs[i] for i in self.checked], us, create_graph=True)
+            # Where only its value is asked for, the gradient is the one that training uses: a fused operation's
+            # kernel. Its differences are compared with the derivative of the textbook definition.
+            create_graph = is_grad_enabled()
+            with enable_grad():
+                gs = _gradients(self.fn(*xs), [xs[i] for i in self.checked], us, create_graph)
                 terms = [(v * g).sum() for v, g in zip(vs, gs, strict=True) if g is not None]
                 return (sum(terms[1:], terms[0]) if terms else Tensor(np.zeros(())),)
 
@@ -226,14 +229,9 @@ def _checked_outputs(result: Any) -> tuple[Tensor, ...]:
 def _gradients(
     ys: Sequence[Tensor], xs: Sequence[Tensor], us: Sequence[Tensor], create_graph: bool
 ) -> list[Tensor | None]:
-    """∂(Σ u y)/∂x for every x: the sum of what each output says; None where none depends on it."""
-    total: list[Tensor | None] = [None] * len(xs)
-    for y, u in zip(ys, us, strict=True):
-        if not y.requires_grad:
-            continue
-        gs = grad(y, xs, u, create_graph=create_graph, retain_graph=create_graph or len(ys) > 1)
-        total = [g if t is None else t if g is None else t + g for t, g in zip(total, gs, strict=True)]
-    return total
+    """∂(Σ u y)/∂x for every x; None where no y depends on it."""
+    pairs = [(y, u) for y, u in zip(ys, us, strict=True) if y.requires_grad]
+    return grad([y for y, _ in pairs], xs, [u for _, u in pairs], create_graph)
 
 
 def _pairs(

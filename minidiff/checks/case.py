@@ -75,7 +75,7 @@ class Case:
     def inputs(self, dtype: Any = np.float64) -> list[np.ndarray]:
         """The same arrays at every call: the draws are seeded by the name."""
         rng = np.random.default_rng(zlib.crc32(self.name.encode()))
-        return [np.asarray(draw(rng), dtype) for draw in self.draws]
+        return [np.array(draw(rng), dtype) for draw in self.draws]
 
 
 CASES: list[Case] = []

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import autograd, backend, ops
+from .. import backend, ops
 from ..autograd import FusedOp, Op
 from ..gradcheck import gradcheck
 from ..tensor import Tensor
@@ -159,37 +159,38 @@ def operations(parent: type[Op] = Op) -> list[type[Op]]:
 
 @dataclass(frozen=True)
 class Use:
-    """One application of an operation in a case: the gradient it was given, those it gave, and its inputs' shapes."""
+    """One application of an operation in a case: the gradient it was given, those it gave, its inputs' shapes and needs."""
 
     op: type[Op]
     upstream: np.ndarray
     gradients: tuple[np.ndarray | None, ...]
     shapes: tuple[tuple[int, ...], ...]
-    edges: tuple[bool, ...]
+    needs: tuple[bool, ...]
 
 
 @cache
 def uses(case: Case) -> tuple[Use, ...]:
     """Every operation that runs backward in a case, with the gradients that it gives."""
     found: list[Use] = []
-    right = autograd._gradients
 
-    def watched(op: Op, gy: Tensor, needs: tuple[bool, ...], create_graph: bool) -> Sequence[Tensor | None]:
-        gxs = right(op, gy, needs, create_graph)
-        arrays = tuple(None if gx is None else gx.numpy() for gx in gxs)
-        shapes, edges = tuple(s for s, _ in op.input_types), tuple(e is not None for e in op.edges)
-        found.append(Use(type(op), gy.numpy(), arrays, shapes, edges))
-        return gxs
+    def watched(right: Callable[..., Any]) -> Callable[..., Any]:
+        def gradients(op: Op, gy: Tensor, create_graph: bool) -> Sequence[Tensor | None]:
+            gxs = right(op, gy, create_graph)
+            arrays = tuple(None if gx is None else gx.numpy() for gx in gxs)
+            found.append(Use(type(op), gy.numpy(), arrays, tuple(shape for shape, _ in op.input_types), op.needs))
+            return gxs
 
-    subject = Subject(case.ours, case.inputs(), case.expected, case.name, case.h)
-    with _replaced(autograd, "_gradients", watched):
+        return gradients
+
+    subject = Subject.of(case)
+    with _replaced(Op, "gradients", watched(Op.gradients)), _replaced(FusedOp, "gradients", watched(FusedOp.gradients)):
         subject.run(subject.arrays)
     return tuple(found)
 
 
 def changes(mistake: str, input: int, use: Use) -> bool:
     """Whether this mistake gives other numbers than the right ones, in the gradient of this input."""
-    g = use.gradients[input] if input < len(use.gradients) and use.edges[input] else None
+    g = use.gradients[input] if input < len(use.gradients) and use.needs[input] else None
     if g is None:
         return False
     if mistake == DROPPED:
@@ -199,7 +200,7 @@ def changes(mistake: str, input: int, use: Use) -> bool:
     if mistake == UNWEIGHTED:
         return bool(np.any(g)) and not np.allclose(use.upstream, 1.0)
     if mistake == SWAPPED:
-        other = use.gradients[input + 1] if input + 1 < len(use.gradients) and use.edges[input + 1] else None
+        other = use.gradients[input + 1] if input + 1 < len(use.gradients) and use.needs[input + 1] else None
         return other is not None and other.shape == g.shape and not np.allclose(other, g)
     wrong = MISTAKES[mistake](g)
     return bool(np.any(np.abs(wrong - g) > 1e-3 * np.abs(g).max(initial=0.0)))
@@ -244,9 +245,8 @@ class Verdict:
 
 def hunt(mutants: Iterable[Mutant], cases: Sequence[Case] | None = None) -> Iterator[Verdict]:
     """Run the checks on each mutant until one of them fails, the simplest case first."""
-    cases = CASES if cases is None else cases
+    counts = [(Counter(use.op for use in uses(case)), case) for case in (CASES if cases is None else cases)]
     for mutant in mutants:
-        counts = [(Counter(use.op for use in uses(case)), case) for case in cases]
         using = [(count[mutant.op], count.total(), i, case) for i, (count, case) in enumerate(counts) if count[mutant.op]]
         yield next(filter(None, (_caught(mutant, case) for *_, case in sorted(using))), Verdict(mutant, None, None))
 
@@ -265,7 +265,7 @@ def _caught(mutant: Mutant, case: Case) -> Verdict | None:
 def _checks_for(mutant: Mutant, case: Case) -> list[tuple[str, Callable[[], Any]]]:
     """The checks of a case that can see this kind of mistake."""
     if mutant.mistake == WRONG_REFERENCE:
-        subject = Subject(case.ours, case.inputs(), case.expected, case.name, case.h)
+        subject = Subject.of(case)
         return [("value", lambda: subject.check_values_and_gradients("float64", "contiguous")),
                 ("create_graph", subject.check_create_graph)]  # fmt: skip
     order = 2 if mutant.mistake == DETACHED else 1

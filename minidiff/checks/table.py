@@ -107,7 +107,7 @@ def _measure_order(row: Row, case: Case, order: int) -> None:
 
 
 def _measure_dtype(row: Row, case: Case, dtype: str) -> None:
-    subject = Subject(case.ours, case.inputs(), case.expected, case.name, case.h)
+    subject = Subject.of(case)
     arrays, upstream = subject.cast(dtype)
     ys, gs = subject.run(arrays, upstream)
     found = [("value", row.values, y, v) for y, v in zip(ys, subject.values, strict=True)]

@@ -70,7 +70,7 @@ def test_float32_is_rounded_and_float64_is_not():
     ("case", "failure"),
     [
         (WRONG, r"wrong, gradient: order 1, gradient of input 0 at \(\d,\): analytic -?[\d.]+, numeric -?[\d.]+"),
-        (WRONG_VALUE, r"wrong, value: value in float32: error [\d.e-]+, limit 4e-06"),
+        (WRONG_VALUE, r"wrong, value: value in float32: error [\d.e-]+, limit 2e-06"),
         (CRASHING, r"crashing: BadInput: reshape: \(2,\) has 2 elements, which do not make \(3,\)"),
     ],
     ids=lambda value: getattr(value, "name", ""),
@@ -121,7 +121,7 @@ def test_json_has_no_infinities():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("convd2", "gradcheck: there is no operation 'convd2'; did you mean conv2d?"),
+        ("convd2", "gradcheck: there is no operation 'convd2'; did you mean conv2d"),
         ("qqqq", "gradcheck: there is no operation 'qqqq'; without a name all are checked"),
     ],
 )
@@ -191,8 +191,8 @@ def test_a_mutant_that_is_missed_makes_the_command_fail(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["convd2"], "gradcheck: there is no operation 'convd2'; did you mean conv2d?"),
-        (["--mutants", "convd2"], "gradcheck: there is no operation 'convd2'; did you mean conv2d?"),
+        (["convd2"], "gradcheck: there is no operation 'convd2'; did you mean conv2d"),
+        (["--mutants", "convd2"], "gradcheck: there is no operation 'convd2'; did you mean conv2d"),
         (["--order", "3"], "gradcheck: argument --order: invalid choice: '3'"),
         (["--dtype", "int8"], "gradcheck: argument --dtype: invalid choice: 'int8'"),
         (["--json", "a.txt"], "--json a.txt: unknown ending '.txt'; it must be .json"),

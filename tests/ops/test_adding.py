@@ -69,7 +69,7 @@ def test_every_mistake_in_it_is_caught(copy):
 
 def test_the_tests_pick_it_up_in_every_backend_and_beside_pytorch(copy):
     (command,) = (c for c in COMMANDS if "pytest" in c)
-    out = follow(f"{command} -v", copy)
+    out = follow(f"{command} -vv", copy)
     assert re.search(r"\d+ passed", out) and "failed" not in out
     for suite in ("test_ops", "test_backends", "test_torch_parity", "test_cases"):
         assert f"{suite}.py::" in out, f"{suite} does not run the new operation"
@@ -80,7 +80,7 @@ def test_the_tests_pick_it_up_in_every_backend_and_beside_pytorch(copy):
 def test_without_its_case_it_is_missed(copy, tmp_path):
     """The last step cannot be forgotten: a test of the table fails."""
     shutil.copytree(copy, tmp_path / "copy")
-    path = tmp_path / "copy" / "minidiff" / "checks" / "elementwise.py"
+    path = tmp_path / "copy" / "minidiff" / "checks" / "activation.py"
     text = path.read_text(encoding="utf-8")
     path.write_text(text[: text.index('case("softsign"')], encoding="utf-8")
     command = "python -m pytest tests/ops/test_ops.py tests/ops/test_mutations.py -k 'every_public or every_operation_has'"

@@ -35,8 +35,6 @@ class Library:
             return f"{self.module} is not installed"
         if self.kernels == "numba" and importlib.util.find_spec("numba") is None:
             return "numba is not installed"
-        if self.kernels is not None and not hasattr(backend, "set_kernels"):
-            return "there is one kind of kernels only"
         if self.module == "cupy":
             try:
                 backend.resolve_device("cuda")
@@ -114,7 +112,7 @@ def run(library, subject, dtype, layout="contiguous", **options):
 
 
 def check_case(library, case, dtype, layout):
-    subject = Subject(case.ours, case.inputs(), case.expected, case.name)
+    subject = Subject.of(case)
     expected = [*subject.values, *subject.gradients]
     for create_graph in (False, True):
         ys, gs = run(library, subject, dtype, layout, create_graph=create_graph)
@@ -155,7 +153,7 @@ def second_order(subject, arrays, upstream):
 @over(STRICT, CUPY)
 @pytest.mark.parametrize("case", CASES, **named)
 def test_second_derivatives_are_those_of_numpy(library, case):
-    subject = Subject(case.ours, case.inputs(), case.expected, case.name)
+    subject = Subject.of(case)
     arrays, upstream = subject.cast("float64")
     expected = second_order(subject, arrays, upstream)
     actual = second_order(subject, [library.array(a) for a in arrays], [library.array(u) for u in upstream])
@@ -232,7 +230,7 @@ LENT = {"add_at": (backend, "add_at"), "erf": (kernels, "erf")}
 
 
 class Trips:
-    """Counts how often a strict array is handed to NumPy, whichever way, and by which lent function ("" for none)."""
+    """Counts how often a strict array of floating-point numbers is handed to NumPy, and by which lent function, or ""."""
 
     def __init__(self, monkeypatch):
         self.inside, self.seen = "", Counter()
@@ -243,9 +241,10 @@ class Trips:
             monkeypatch.setattr(module, attribute, self.lent(name, getattr(module, attribute)))
 
     def counting(self, way):
-        def counted(*args, **options):
-            self.seen[self.inside] += 1
-            return way(*args, **options)
+        def counted(array, *args, **options):
+            # Labels, places and a single number, such as how many there are, may be looked at.
+            self.seen[self.inside] += backend.dtype_of(array).kind == "f" and array.ndim > 0
+            return way(array, *args, **options)
 
         return counted
 
@@ -262,9 +261,9 @@ class Trips:
 
 @over(STRICT)
 @pytest.mark.parametrize("case", CASES, **named)
-def test_no_number_goes_through_numpy_but_for_two_functions(library, case, monkeypatch):
+def test_no_number_goes_through_numpy_but_in_two_functions(library, case, monkeypatch):
     """A copy to NumPy and back would give the right numbers and prove nothing; on a GPU it would cost the transfer."""
-    subject = Subject(case.ours, case.inputs(), case.expected, case.name)
+    subject = Subject.of(case)
     arrays, upstream = subject.cast("float64")
     xs, us = [library.array(a) for a in arrays], [library.array(u) for u in upstream]
     trips = Trips(monkeypatch)

@@ -13,6 +13,7 @@ from scipy.special import ndtr
 from minidiff import ops
 from minidiff.autograd import grad
 from minidiff.checks import CASES
+from minidiff.checks.testing import LAYOUTS, TOLERANCE, Subject
 from minidiff.gradcheck import gradcheck
 from minidiff.nn import functional as F
 from minidiff.tensor import Tensor
@@ -20,63 +21,20 @@ from minidiff.tensor import Tensor
 EACH = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 NO_DERIVATIVE = {"argmax", "argmin", "as_tensor", "eq", "ge", "gt", "le", "lt", "ne", "one_hot"}
 
-# The same numbers, elsewhere in memory. All are read-only, so an operation that writes to its input fails.
-LAYOUTS = {
-    "contiguous": lambda a: a.copy(),
-    "fortran": lambda a: a.copy(order="F"),
-    "every second": lambda a: np.repeat(a, 2, axis=-1)[..., ::2] if a.ndim else a.copy(),
-    "backwards": lambda a: np.flip(np.flip(a).copy()),
-}
-# float32 carries 24 bits and a sum of up to 100 numbers loses a few; float64 likewise.
-TOLERANCE = {"float32": 4e-6, "float64": 1e-12}
-
-
 def leaf(numbers):
     return Tensor(np.array(numbers, np.float64), requires_grad=True)
 
 
-def laid_out(array, layout):
-    array = np.asarray(LAYOUTS[layout](array))
-    array.flags.writeable = False
-    return array
-
-
-def run(case, arrays, u, create_graph=False):
-    """y and the gradients of Σ u y."""
-    xs = [Tensor(a, requires_grad=True) for a in arrays]
-    y = case.ours(*xs)
-    return y, grad(y, xs, Tensor(u), create_graph=create_graph)
-
-
 @functools.cache
-def exactly(name):
-    """Inputs that float32 holds, u, and what comes out of them in float64."""
-    (case,) = (case for case in CASES if case.name == name)
-    arrays = [a.astype(np.float64) for a in case.inputs(np.float32)]
-    y = np.asarray(case.expected(*arrays))
-    u = np.random.default_rng(1).standard_normal(y.shape).astype(np.float32).astype(np.float64)
-    _, gs = run(case, arrays, u)
-    return arrays, u, y, [g.data for g in gs]
-
-
-def assert_close(actual, expected, tolerance):
-    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * (1 + np.abs(expected).max(initial=0)))
+def subject(case):
+    return Subject.of(case)
 
 
 @EACH
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_values_and_gradients_in_every_dtype_and_layout(case, dtype):
-    arrays, u, y, gs = exactly(case.name)
     for layout in LAYOUTS:
-        given_arrays = [laid_out(a.astype(dtype), layout) for a in arrays]
-        upstream = laid_out(u.astype(dtype), layout)
-        actual, actual_gs = run(case, given_arrays, upstream)
-        assert {t.dtype.name for t in (actual, *actual_gs)} == {dtype}
-        assert_close(actual.data, y, TOLERANCE[dtype])
-        for actual_g, g in zip(actual_gs, gs, strict=True):
-            assert_close(actual_g.data, g, TOLERANCE[dtype])
-        for before, after in zip((*arrays, u), (*given_arrays, upstream), strict=True):
-            np.testing.assert_array_equal(before, after)
+        subject(case).check_values_and_gradients(dtype, layout)
 
 
 @EACH
@@ -88,34 +46,23 @@ def test_gradients_agree_with_differences(case, order):
 @EACH
 def test_differentiable_gradients_are_the_same_gradients(case):
     """With create_graph a fused operation differentiates its reference; its kernel must mean the same."""
-    arrays, u, _, gs = exactly(case.name)
-    for g, other in zip(gs, run(case, arrays, u, create_graph=True)[1], strict=True):
-        assert_close(g, other.data, 1e-12)
+    subject(case).check_create_graph()
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if len(c.draws) > 1], ids=lambda case: case.name)
 def test_each_gradient_alone_is_the_same_as_all_together(case):
-    arrays, u, _, gs = exactly(case.name)
-    for wanted, g in enumerate(gs):
-        xs = [Tensor(a, requires_grad=i == wanted) for i, a in enumerate(arrays)]
-        case.ours(*xs).backward(u)
-        assert [x.grad is None for x in xs] == [i != wanted for i in range(len(xs))]
-        assert_close(xs[wanted].grad.data, g, 1e-12)
+    for wanted in subject(case).floating:
+        subject(case).check_alone(wanted)
 
 
 @EACH
 def test_nothing_is_recorded_for_inputs_that_need_no_gradient(case):
-    y = case.ours(*map(Tensor, case.inputs()))
-    assert not y.requires_grad and y.creator is None
+    subject(case).check_nothing_recorded()
 
 
 def test_every_public_operation_is_in_the_table():
     public = {n for module in (ops, F) for n in module.__all__ if inspect.isfunction(getattr(module, n))}
     assert public - {case.operation for case in CASES} == NO_DERIVATIVE
-
-
-def test_names_are_unique():
-    assert len({case.name for case in CASES}) == len(CASES)
 
 
 # ------------------------------------------------------------------------------------- properties
