@@ -1,5 +1,6 @@
 """Devices, threads and chance; and what importing the package brings with it."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -125,3 +126,27 @@ def test_importing_the_package_brings_only_what_it_computes_with():
     program = f"import minidiff, sys; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_kernels_are_chosen_by_name(monkeypatch):
+    monkeypatch.setattr(backend, "_kernels", None)
+    monkeypatch.setenv("MINIDIFF_KERNELS", "numpy")
+    assert backend.get_kernels() == "numpy"
+    with pytest.raises(BadInput, match="^set_kernels: 'cupy' is unknown; it is one of: numpy, numba$"):
+        backend.set_kernels("cupy")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_compiled_kernels_are_used_where_numba_is_installed(monkeypatch, installed):
+    monkeypatch.setattr(backend, "_kernels", None)
+    monkeypatch.delenv("MINIDIFF_KERNELS", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if installed else None)
+    assert backend.get_kernels() == ("numba" if installed else "numpy")
+    if not installed:
+        with pytest.raises(BadInput, match=r"^set_kernels: numba is not installed; pip install minidiff\[fast\], or use numpy$"):
+            backend.set_kernels("numba")
+
+
+def test_freed_memory_can_be_kept():
+    """It may not exist here; where it does, it must be accepted."""
+    backend.keep_freed_memory()
