@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import ops
-from ..ops.norm import BatchNorm, GroupNorm, GroupNormGELU
+from ..ops.norm import GroupNorm, GroupNormGELU, Normalise
 from .case import apart, case, normal, textbook
 
 for _fn, _op, _then in [
@@ -32,10 +32,11 @@ def _normalised(x, axes, eps=1e-5):
 for _label, _shape, _last in [("last axis", (2, 3, 4), (4,)), ("last two axes", (2, 2, 3), (2, 3)), ("one sample", (5,), (5,))]:
     case(f"layer_norm, {_label}", lambda x, w, b, s=_last: ops.layer_norm(x, s, w, b),
          [apart(*_shape), normal(*_last), normal(*_last)],
-         lambda x, w, b, s=_last: _normalised(x, tuple(range(-len(s), 0))) * w + b,
+         textbook(Normalise, axes=tuple(range(-len(_last), 0)), eps=1e-5),
          lambda torch, x, w, b, s=_last: torch.nn.functional.layer_norm(x, s, w, b))  # fmt: skip
 case("layer_norm, no weights", lambda x: ops.layer_norm(x, 4, eps=0.1), [apart(3, 4)],
-     lambda x: _normalised(x, -1, 0.1), lambda torch, x: torch.nn.functional.layer_norm(x, (4,), eps=0.1))  # fmt: skip
+     lambda x: textbook(Normalise, axes=(-1,), eps=0.1)(x, np.ones(4), np.zeros(4)),
+     lambda torch, x: torch.nn.functional.layer_norm(x, (4,), eps=0.1))  # fmt: skip
 for _label, _shape in [("images", (2, 2, 2, 3)), ("signals", (3, 2, 4))]:
     case(f"instance_norm, {_label}", lambda x, w, b: ops.instance_norm(x, None, None, w, b),
          [apart(*_shape), normal(2), normal(2)],
@@ -47,6 +48,14 @@ case("instance_norm, no weights", lambda x: ops.instance_norm(x, eps=0.1), [apar
 MEAN, VARIANCE = np.array([0.5, -1.0, 0.25]), np.array([1.5, 0.5, 2.0])
 
 
+def _by_batch(x, w, b):
+    return textbook(Normalise, axes=(0, *range(2, x.ndim)), eps=1e-5)(x, w, b)
+
+
+def _beside(p, x):
+    return p.reshape(3, *[1] * (x.ndim - 2))
+
+
 def _by_statistics(x, w, b, eps=1e-5):
     """As remembered: the mean and variance are constants."""
     x = np.moveaxis(x, 1, -1)
@@ -55,7 +64,7 @@ def _by_statistics(x, w, b, eps=1e-5):
 
 for _label, _shape in [("images", (2, 3, 2, 2)), ("vectors", (4, 3))]:
     case(f"batch_norm, training, {_label}", lambda x, w, b: ops.batch_norm(x, None, None, w, b, training=True),
-         [apart(*_shape), normal(3), normal(3)], textbook(BatchNorm, eps=1e-5),
+         [apart(*_shape), normal(3), normal(3)], lambda x, w, b: _by_batch(x, *(_beside(p, x) for p in (w, b))),
          lambda torch, x, w, b: torch.nn.functional.batch_norm(x, None, None, w, b, training=True))  # fmt: skip
     case(f"batch_norm, evaluation, {_label}", lambda x, w, b: ops.batch_norm(x, MEAN, VARIANCE, w, b),
          [normal(*_shape), normal(3), normal(3)], _by_statistics,

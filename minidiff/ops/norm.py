@@ -2,13 +2,12 @@
 
 All do the same to some set of numbers; they differ in which numbers share a mean and a variance:
 
-    group_norm       each sample, a group of channels             (Wu & He 2018)
-    instance_norm    each sample, each channel                    (Ulyanov et al. 2016): as many groups as channels
-    layer_norm       each sample, the last axes                   (Ba et al. 2016): one group, every element a channel
-    batch_norm       each channel, over the whole batch           (Ioffe & Szegedy 2015)
+    group_norm       of each sample, a group of channels          (Wu & He 2018)
+    instance_norm    of each sample, each channel                 (Ulyanov et al. 2016): as many groups as channels
+    layer_norm       of each sample, the last axes                (Ba et al. 2016)
+    batch_norm       of the whole batch, each channel             (Ioffe & Szegedy 2015)
 
-The first three are one operation. The last ties the samples of a batch together, so it needs its own,
-and remembers averages for the day when there is no batch.
+The last ties the samples of a batch together, and so remembers averages for the day when there is no batch.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from ..backend import Array, array_module
 from ..errors import BadInput
 from ..tensor import Tensor
 from .activation import gelu
-from .elementwise import sqrt
+from .elementwise import check_floating, sqrt
 from .reduce import mean
 from .shape import reshape
 
@@ -82,78 +81,70 @@ class GroupNormGELU(GroupNorm):
         return gelu(GroupNorm.reference(x, gamma, beta, groups, eps))
 
 
-class BatchNorm(FusedOp):
-    """Normalise each channel over the samples and the image (Ioffe & Szegedy 2015, algorithm 1).
+class Normalise(FusedOp):
+    """Normalise over some axes: LayerNorm over the last ones, BatchNorm over all but the channels.
 
-        μ, σ² = mean, variance of x over N, H, W          (1,C,1,1)
-        x̂ = (x − μ) / √(σ² + ε),   y = γ x̂ + β            (N,C,H,W)
+        μ, σ² = mean, variance of x over the axes,   x̂ = (x − μ) / √(σ² + ε),   y = γ x̂ + β
 
-    Backward as in `GroupNorm`, the means ⟨·⟩ now over N, H, W; γ is the same for all of them and
-    comes out of the means:
+    Backward as in `GroupNorm`, with h = γ gy and means ⟨·⟩ over the axes:
 
-        gx = γ (gy − ⟨gy⟩ − x̂ ⟨gy x̂⟩) / √(σ² + ε),   gγ = Σ gy x̂,   gβ = Σ gy
+        gx = (h − ⟨h⟩ − x̂ ⟨h x̂⟩) / √(σ² + ε),   gγ = Σ gy x̂,   gβ = Σ gy
 
-    One sample's gradient depends on all others through ⟨gy⟩ and ⟨gy x̂⟩.
+    γ and β have as many axes as x, of length 1 where they are shared; there their gradients are summed.
     """
 
+    axes: tuple[int, ...]
     eps: float
 
     portable = True
 
     def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
-        xp, over = array_module(x), _all_but_channels(x)
-        self.mu = xp.mean(x, axis=over, keepdims=True)
-        x_hat = x - self.mu
-        self.variance = xp.mean(x_hat * x_hat, axis=over, keepdims=True)
+        xp = array_module(x)
+        self.mu = xp.mean(x, axis=self.axes, keepdims=True)
+        y = x - self.mu
+        self.variance = xp.mean(y * y, axis=self.axes, keepdims=True)
         self.cache = 1.0 / xp.sqrt(self.variance + self.eps)
-        x_hat *= self.cache * _per_channel(gamma, x.ndim)
-        x_hat += _per_channel(beta, x.ndim)
-        return x_hat
+        y *= self.cache
+        y *= gamma
+        y += beta
+        return y
 
     def backward(self, gy: Array) -> Any:
         x, gamma, _ = self.saved
-        xp, over, rstd = array_module(x), _all_but_channels(x), self.cache
-        m = x.size // x.shape[1]
+        xp, rstd = array_module(x), self.cache
         x_hat = (x - self.mu) * rstd
-        g_beta = xp.sum(gy, axis=over, keepdims=True)
-        g_gamma = xp.sum(gy * x_hat, axis=over, keepdims=True)
-        gx = None
-        if self.needs[0]:
-            x_hat *= g_gamma / m
-            gx = gy - x_hat
-            gx -= g_beta / m
-            gx *= rstd * _per_channel(gamma, x.ndim)
-        return gx, xp.reshape(g_gamma, gamma.shape), xp.reshape(g_beta, gamma.shape)
+        shared = tuple(i for i, n in enumerate(gamma.shape) if n == 1)
+        g_gamma = xp.sum(gy * x_hat, axis=shared, keepdims=True)
+        g_beta = xp.sum(gy, axis=shared, keepdims=True)
+        if not self.needs[0]:
+            return None, g_gamma, g_beta
+        h = gy * gamma
+        x_hat *= xp.mean(h * x_hat, axis=self.axes, keepdims=True)
+        h -= xp.mean(h, axis=self.axes, keepdims=True)
+        h -= x_hat
+        h *= rstd
+        return h, g_gamma, g_beta
 
     @staticmethod
-    def reference(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
-        over = _all_but_channels(x)
-        centred = x - mean(x, over, keepdims=True)
-        x_hat = centred / sqrt(mean(centred * centred, over, keepdims=True) + eps)
-        return _per_channel(gamma, x.ndim) * x_hat + _per_channel(beta, x.ndim)
-
-
-def _all_but_channels(x: Any) -> tuple[int, ...]:
-    """The axes of (N,C,…) other than C."""
-    return (0, *range(2, x.ndim))
-
-
-def _per_channel(p: Any, ndim: int) -> Any:
-    """(C,) beside (N,C,…): an array or a Tensor as (C,1,…)."""
-    shape = (p.shape[0], *(1 for _ in range(ndim - 2)))
-    return reshape(p, shape) if isinstance(p, Tensor) else array_module(p).reshape(p, shape)
+    def reference(x: Tensor, gamma: Tensor, beta: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+        centred = x - mean(x, axes, keepdims=True)
+        x_hat = centred / sqrt(mean(centred * centred, axes, keepdims=True) + eps)
+        return gamma * x_hat + beta
 
 
 # --------------------------------------------------------------------------------- checked entries
 
 
-def _floating_channels(name: str, x: Tensor, least: int = 2) -> None:
-    """x must be (N,C,…) of at least that many dimensions, and hold floating-point numbers."""
+def _check_channels(name: str, x: Tensor, least: int = 2) -> None:
+    """x must have at least that many dimensions, and hold floating-point numbers."""
     if x.ndim < least:
-        wanted = "(N,C,…)" if least == 2 else "(N,C,L,…)"
-        raise BadInput(f"{name}: x must be {wanted}, got shape {x.shape}")
-    if x.dtype.kind != "f":
-        raise BadInput(f"{name}: x must hold floating-point numbers, got {x.dtype}")
+        raise BadInput(f"{name}: x must be {'(N,C,…)' if least == 2 else '(N,C,L,…)'}, got shape {x.shape}")
+    check_floating(name, x)
+
+
+def _per_channel(p: Tensor, ndim: int) -> Tensor:
+    """(C,) -> (1,C,1,…), beside x (N,C,…)"""
+    return reshape(p, (1, p.shape[0], *(1 for _ in range(ndim - 2))))
 
 
 def _weights(name: str, x: Tensor, gamma: Tensor | None, beta: Tensor | None, shapes: Any) -> tuple[Tensor, Tensor]:
@@ -170,7 +161,7 @@ def _weights(name: str, x: Tensor, gamma: Tensor | None, beta: Tensor | None, sh
 
 
 def _apply(op: type[GroupNorm], name: str, x: Tensor, groups: int, gamma: Any, beta: Any, eps: float) -> Tensor:
-    _floating_channels(name, x)
+    _check_channels(name, x)
     n, c = x.shape[:2]
     if groups < 1 or c % groups:
         raise BadInput(f"{name}: {c} channels do not divide into {groups} groups (x {x.shape})")
@@ -197,20 +188,15 @@ def layer_norm(
 ) -> Tensor:  # fmt: skip
     """x normalised over its last axes, whose lengths are normalized_shape; weight and bias have that shape.
 
-    It is `group_norm` of the numbers in one group, each a channel of its own:
-
-        (…, D₁ … Dₖ) -> (M, D) -> one group -> (…, D₁ … Dₖ)
-
     Raises BadInput where x does not end in normalized_shape, or weight or bias do not fit it.
     """
     shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
-    size = math.prod(shape)
-    if not shape or size < 1 or x.shape[-len(shape) :] != shape:
+    if not shape or math.prod(shape) < 1 or x.shape[-len(shape) :] != shape:
         raise BadInput(f"layer_norm: x {x.shape} does not end in normalized_shape {shape}")
-    _floating_channels("layer_norm", x, least=1)
-    gamma, beta = (reshape(p, (size,)) for p in _weights("layer_norm", x, weight, bias, [shape]))
-    rows = reshape(x, (math.prod(x.shape[: -len(shape)]), size))
-    return reshape(GroupNorm(groups=1, eps=eps)(rows, gamma, beta), x.shape)
+    check_floating("layer_norm", x)
+    beside_x = (*(1 for _ in x.shape[: -len(shape)]), *shape)
+    gamma, beta = (reshape(p, beside_x) for p in _weights("layer_norm", x, weight, bias, [shape]))
+    return Normalise(axes=tuple(range(x.ndim - len(shape), x.ndim)), eps=eps)(x, gamma, beta)
 
 
 def instance_norm(
@@ -223,7 +209,7 @@ def instance_norm(
     those of the samples. They are what x is normalised by if use_input_stats is False.
     """
     name = "instance_norm"
-    _floating_channels(name, x, least=3)
+    _check_channels(name, x, least=3)
     statistics = _checked_statistics(name, x, running_mean, running_var, required=not use_input_stats)
     gamma, beta = _weights(name, x, weight, bias, [x.shape[1:2]])
     if not use_input_stats:
@@ -254,7 +240,7 @@ def batch_norm(
     of the batch has a single number, which has no variance.
     """
     name = "batch_norm"
-    _floating_channels(name, x)
+    _check_channels(name, x)
     statistics = _checked_statistics(name, x, running_mean, running_var, required=not training)
     gamma, beta = _weights(name, x, weight, bias, [x.shape[1:2]])
     if not training:
@@ -262,8 +248,8 @@ def batch_norm(
     m = x.shape[0] * math.prod(x.shape[2:])
     if m < 2:
         raise BadInput(f"{name}: training needs two or more numbers per channel, x {x.shape} has {m}")
-    op = BatchNorm(eps=eps)
-    y = op(x, gamma, beta)
+    op = Normalise(axes=(0, *range(2, x.ndim)), eps=eps)
+    y = op(x, _per_channel(gamma, x.ndim), _per_channel(beta, x.ndim))
     if running_mean is not None:
         xp = array_module(x.data)
         _remember(*statistics, *(xp.reshape(a, (x.shape[1],)) for a in (op.mu, op.variance)), m, momentum)

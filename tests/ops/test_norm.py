@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from minidiff import ops
 from minidiff.autograd import grad
 from minidiff.errors import BadInput
-from minidiff.ops.norm import BatchNorm, GroupNorm
+from minidiff.ops.norm import GroupNorm, Normalise
 from minidiff.tensor import Tensor, tensor
 
 
@@ -97,14 +97,26 @@ def test_layer_norm_is_pytorchs_definition_for_any_shape(n, d, lead):
     np.testing.assert_allclose(y.data, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(("op", "options"), [(GroupNorm, {"groups": 2, "eps": 1e-5}), (BatchNorm, {"eps": 1e-5})])
-@pytest.mark.parametrize("shape", [(5, 4), (3, 4, 7), (2, 4, 5, 3), (2, 4, 3, 2, 2)])
-def test_a_kernel_is_its_reference_in_any_number_of_dimensions(rng, op, options, shape):
-    xs = [drawn(rng, *shape), drawn(rng, 4), drawn(rng, 4)]
+def assert_kernel_equals_reference(op, xs, **options):
     y, z = op(**options)(*xs), op.reference(*xs, **options)
-    u = Tensor(rng.standard_normal(shape))
+    u = Tensor(np.random.default_rng(1).standard_normal(y.shape))
     for actual, expected in zip([y, *grad(y, xs, u)], [z, *grad(z, xs, u)], strict=True):
         np.testing.assert_allclose(actual.data, expected.data, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (3, 4, 7), (2, 4, 5, 3), (2, 4, 3, 2, 2)])
+def test_group_norms_kernel_is_its_reference_in_any_number_of_dimensions(rng, shape):
+    assert_kernel_equals_reference(GroupNorm, [drawn(rng, *shape), drawn(rng, 4), drawn(rng, 4)], groups=2, eps=1e-5)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.data())
+def test_normalise_is_its_reference_over_any_axes_and_with_weights_along_any(shape, data):
+    some = st.lists(st.sampled_from(range(len(shape))), unique=True, min_size=1)
+    axes, owned = tuple(data.draw(some)), data.draw(some)
+    rng = np.random.default_rng(0)
+    weights = [n if i in owned else 1 for i, n in enumerate(shape)]
+    xs = [drawn(rng, *shape), drawn(rng, *weights), drawn(rng, *weights)]
+    assert_kernel_equals_reference(Normalise, xs, axes=axes, eps=0.1)
 
 
 # -------------------------------------------------------------------------------------- statistics
