@@ -16,9 +16,7 @@ from .shape import getitem
 
 def one_hot(labels: Any, num_classes: int, dtype: Any = np.float32) -> Tensor:
     """1 at the label, 0 elsewhere; label −1 is "no class" and gives zeros only.            # (…) -> (…,K)"""
-    labels = labels.data if isinstance(labels, Tensor) else labels
-    labels = labels if backend.is_array(labels) else np.asarray(labels)
-    _check_range("one_hot", labels, -1, num_classes)
+    labels = _whole_numbers("one_hot", labels, -1, num_classes)
     xp = array_module(labels)
     classes = backend.asarray(np.arange(num_classes), like=labels)
     return Tensor(backend.astype(xp.expand_dims(labels, axis=-1) == classes, dtype))
@@ -29,21 +27,23 @@ def embedding(indices: Any, weight: Tensor, padding_idx: int | None = None) -> T
 
     The row padding_idx (negative: from the end) stands for "nothing here" and is given no gradient.
     """
-    indices = indices.data if isinstance(indices, Tensor) else backend.asarray(indices, like=weight.data)
     if weight.ndim != 2:
         raise BadInput(f"embedding: weight must be (rows, dimensions), got shape {weight.shape}")
     k = weight.shape[0]
-    _check_range("embedding", indices, 0, k)
+    indices = _whole_numbers("embedding", indices, 0, k)
     rows = getitem(weight, indices)
     if padding_idx is None:
         return rows
     if not -k <= padding_idx < k:
         raise BadInput(f"embedding: padding_idx must lie in {-k} … {k - 1}, got {padding_idx}")
     nothing = array_module(indices).expand_dims(indices == padding_idx % k, axis=-1)
-    return where(nothing, rows.detach(), rows)
+    return where(backend.asarray(nothing, like=weight.data), rows.detach(), rows)
 
 
-def _check_range(name: str, indices: Array, low: int, high: int) -> None:
+def _whole_numbers(name: str, indices: Any, low: int, high: int) -> Array:
+    """Indices as an array, of whichever library they are; all must be from low to high − 1."""
+    indices = indices.data if isinstance(indices, Tensor) else indices
+    indices = indices if backend.is_array(indices) else np.asarray(indices)
     xp, dtype = array_module(indices), backend.dtype_of(indices)
     if dtype.kind not in "iu":
         raise BadInput(f"{name}: indices must be integers, got {dtype}")
@@ -51,3 +51,4 @@ def _check_range(name: str, indices: Array, low: int, high: int) -> None:
         least, most = int(xp.min(indices)), int(xp.max(indices))
         if least < low or most >= high:
             raise BadInput(f"{name}: indices must lie in {low} … {high - 1}; got {least} … {most}")
+    return indices

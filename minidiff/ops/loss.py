@@ -233,7 +233,7 @@ def _targets(
     if weight is not None:
         weight = reshape(_constant(name, "weight", weight, x, (k,)), beside_x)
         t, counts = t * weight, None if counts is None else counts * weight
-    return t, float(x.size // max(k, 1) if counts is None else sum(counts).numpy())
+    return t, float(x.size // max(k, 1) if counts is None else sum(counts).data)
 
 
 def _one_hot(name: str, x: Tensor, labels: Array, ignore_index: int) -> tuple[Tensor, Tensor]:
