@@ -128,18 +128,18 @@ def as_text(rows: Sequence[Row], orders: Sequence[int], dtypes: Sequence[str], c
     """The table, the failures one line each, and a line that sums up."""
     paint = (lambda text, *codes: "".join(codes) + text + PLAIN) if colour else (lambda text, *codes: text)
     width = max([len("operation"), *(len(row.operation) for row in rows)])
-    groups = [("against differences", [f"order {order}" for order in orders])] if orders else []
-    groups += [(dtype, ["values", "gradients"]) for dtype in dtypes]
-    # Each group of columns has its name above it; ten characters a column, three between groups.
-    above = "".join(f"   {name:^{11 * len(names) - 1}}" for name, names in groups)
-    names = "".join("   " + " ".join(f"{name:>10}" for name in names) for _, names in groups)
+    groups = [("differences", [f"order {order}" for order in orders])] if orders else []
+    groups += [(dtype, ["value", "gradient"]) for dtype in dtypes]
+    # Each group of columns has its name above it; eight characters a column, two between groups.
+    above = "".join(f"  {name:^{9 * len(names) - 1}}" for name, names in groups)
+    names = "".join("  " + " ".join(f"{name:>8}" for name in names) for _, names in groups)
     lines = [paint(f"{'':<{width}}       {above}".rstrip(), FAINT),
              paint(f"{'operation':<{width}}  cases{names}     time", BOLD)]  # fmt: skip
     for row in rows:
-        cells = ["   " + " ".join(_cell(row.orders.get(order), RTOL, paint) for order in orders)] if orders else []
+        cells = ["  " + " ".join(_cell(row.orders.get(order), RTOL, paint) for order in orders)] if orders else []
         for dtype in dtypes:
             pair = (_cell(column.get(dtype), TOLERANCE[dtype], paint) for column in (row.values, row.gradients))
-            cells.append("   " + " ".join(pair))
+            cells.append("  " + " ".join(pair))
         verdict = paint("pass", GREEN) if row.passed else paint("FAIL", RED, BOLD)
         lines.append(f"{row.operation:<{width}}  {row.cases:>5}{''.join(cells)}  {_duration(row.seconds)}  {verdict}")
     failures = [line for row in rows for line in row.failures]
@@ -149,8 +149,8 @@ def as_text(rows: Sequence[Row], orders: Sequence[int], dtypes: Sequence[str], c
 
 def _cell(e: float | None, limit: float, paint: Callable[..., str]) -> str:
     if e is None:
-        return f"{'–':>10}"
-    text = f"{'0' if e == 0 else f'{e:.1e}':>10}"
+        return f"{'–':>8}"
+    text = f"{'0' if e == 0 else f'{e:.1e}':>8}"
     return text if e <= limit else paint(text, RED)
 
 
@@ -161,7 +161,8 @@ def _duration(seconds: float) -> str:
 def _limits(orders: Sequence[int], dtypes: Sequence[str], paint: Callable[..., str]) -> list[str]:
     limits = [f"{RTOL:.0e} against differences"] if orders else []
     limits += [f"{TOLERANCE[dtype]:.0e} in {dtype}" for dtype in dtypes]
-    return [paint(f"largest error, relative to the largest number of its array; limits: {', '.join(limits)}", FAINT)]
+    return [paint("the largest error of each, relative to the largest number of its array", FAINT),
+            paint(f"limits: {', '.join(limits)}", FAINT)][: 1 + bool(limits)]  # fmt: skip
 
 
 def summary(rows: Sequence[Row], orders: Sequence[int], paint: Callable[..., str] = lambda text, *codes: text) -> str:

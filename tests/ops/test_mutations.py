@@ -1,5 +1,7 @@
 """Would the checks notice a wrong gradient? Each operation is broken on purpose, and a check must say so."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -26,6 +28,7 @@ from minidiff.checks.mutations import (
 from minidiff.gradcheck import GradcheckError, gradcheck
 
 OPERATIONS = operations()
+all_mutants = functools.cache(mutants)
 
 
 def case_of(name):
@@ -49,7 +52,7 @@ def test_every_operation_has_a_case():
 
 
 def test_every_mutant_is_caught(capsys):
-    verdicts = list(hunt(mutants()))
+    verdicts = list(hunt(all_mutants()))
     with capsys.disabled():
         print(f"\n{mutations.summary(verdicts)}")
     assert not [str(verdict.mutant) for verdict in verdicts if not verdict.caught]
@@ -59,20 +62,20 @@ def test_every_mutant_is_caught(capsys):
 @pytest.mark.parametrize("op", OPERATIONS, ids=lambda op: op.__name__)
 def test_every_operation_is_broken_in_every_way_that_any_gradient_can_be(op):
     """The mistakes that change any gradient that is not zero; a wrong reference where there is one."""
-    made = {mutant.mistake for mutant in mutants() if mutant.op is op}
+    made = {mutant.mistake for mutant in all_mutants() if mutant.op is op}
     expected = {"zero", "scaled by 1.1", "sign", "a constant added", UNWEIGHTED, DETACHED}
     assert made >= expected | ({WRONG_REFERENCE} if issubclass(op, FusedOp) else set())
 
 
 @pytest.mark.parametrize("op", ["Conv2d", "ConvTranspose2d", "MatMul", "GroupNorm", "Softmax", "Reshape"])
 def test_the_order_of_a_gradients_elements_is_checked_too(op):
-    made = {mutant.mistake for mutant in mutants() if mutant.op is operation(op)}
+    made = {mutant.mistake for mutant in all_mutants() if mutant.op is operation(op)}
     assert made >= {"transposed", "backwards", "shifted by one", "one element lost"}
 
 
 @pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Where", "MatMul", "BroadcastTo"])
 def test_a_broadcast_sum_can_be_forgotten_wherever_shapes_broadcast(op):
-    assert Mutant(operation(op), LOSSY_SUM) in mutants()
+    assert Mutant(operation(op), LOSSY_SUM) in all_mutants()
 
 
 # ------------------------------------------------------------------------ mistakes that are none
