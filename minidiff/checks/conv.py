@@ -28,6 +28,9 @@ for _label, _shapes, _options in [
     ("groups", [(1, 4, 2, 3), (4, 2, 2, 2), (4,)], {"groups": 2, "padding": 1}),
     ("depthwise", [(1, 3, 3, 3), (3, 1, 2, 2)], {"groups": 3, "stride": 2}),
     ("padding beyond the kernel", [(1, 1, 2, 2), (1, 1, 2, 2)], {"padding": 3}),
+    ("many channels: by Winograd's filtering", [(2, 8, 3, 5), (2, 8, 3, 3), (2,)], {"padding": 1}),
+    ("many channels, no padding", [(1, 9, 6, 3), (1, 9, 3, 3)], {}),
+    ("many channels, wide padding", [(1, 8, 2, 1), (2, 8, 3, 3)], {"padding": 2}),
     ("everything at once", [(1, 4, 6, 5), (2, 2, 2, 3), (2,)],
      {"stride": (2, 3), "padding": (1, 2), "dilation": (3, 1), "groups": 2}),
 ]:  # fmt: skip
