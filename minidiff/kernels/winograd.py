@@ -73,26 +73,29 @@ def matrices() -> tuple[Matrix, Matrix, Matrix]:
 
 
 A, G, B = (np.array([[float(x) for x in row] for row in matrix]) for matrix in matrices())
-GG = np.kron(G, G)  # (36,9): rows and columns of a filter at once
+
+
+def transform_tiles(
+    matrix: np.ndarray, tiles: np.ndarray, half: np.ndarray | None = None, out: np.ndarray | None = None
+) -> np.ndarray:
+    """matrix tile matrixᵀ for many tiles: first to their columns, then to their rows.            # (k,k,n) -> (m,m,n)
+
+    half (m,k,n), where given, is working memory.
+    """
+    m, k = matrix.shape
+    half = np.matmul(matrix, tiles.reshape(k, -1), out=None if half is None else half.reshape(m, -1))
+    return np.matmul(matrix, half.reshape(m, k, -1), out=None if out is None else out.reshape(m, m, -1))
 
 
 def transform_filters(w: np.ndarray) -> np.ndarray:
     """G w Gᵀ for every pair of channels.            # (O,C,3,3) -> (36,O,C)"""
     o, c = w.shape[:2]
-    return (GG.astype(w.dtype) @ w.reshape(o * c, 9).T).reshape(SIZE * SIZE, o, c)
+    filters = np.ascontiguousarray(w.reshape(o * c, 9).T)
+    return transform_tiles(G.astype(w.dtype), filters.reshape(3, 3, -1)).reshape(SIZE * SIZE, o, c)
 
 
 def filter_gradient(gu: np.ndarray) -> np.ndarray:
     """Gᵀ gu G: the gradient of w from that of `transform_filters(w)`.            # (36,O,C) -> (O,C,3,3)"""
     o, c = gu.shape[1:]
-    return np.ascontiguousarray((GG.T.astype(gu.dtype) @ gu.reshape(SIZE * SIZE, o * c)).T).reshape(o, c, 3, 3)
-
-
-def transform_tiles(matrix: np.ndarray, tiles: np.ndarray, half: np.ndarray, out: np.ndarray) -> None:
-    """matrix tile matrixᵀ for many tiles: first to their columns, then to their rows.            # (k,k,n) -> (m,m,n)
-
-    half (m,k,n) is working memory.
-    """
-    m, k = matrix.shape
-    np.matmul(matrix, tiles.reshape(k, -1), out=half.reshape(m, -1))
-    np.matmul(matrix, half.reshape(m, k, -1), out=out.reshape(m, m, -1))
+    gw = transform_tiles(np.ascontiguousarray(G.T, gu.dtype), gu.reshape(SIZE, SIZE, -1))
+    return np.ascontiguousarray(gw.reshape(9, -1).T).reshape(o, c, 3, 3)

@@ -126,7 +126,7 @@ def test_the_error_in_float32_is_a_few_times_that_of_the_plain_sum(kernels, rng)
     x, w = rng.standard_normal((2, 64, 32, 32)).astype("f"), (rng.standard_normal((64, 64, 3, 3)) / 24).astype("f")
     exact = plain(x.astype(float), w.astype(float), 1)
     error = np.abs(kernels.conv2d(x, w, None, padding=(1, 1), **SQUARE) - exact).max() / np.abs(exact).max()
-    assert 1e-8 < error < 2e-6
+    assert 1e-8 < error < 4e-6
 
 
 @pytest.mark.parametrize(
