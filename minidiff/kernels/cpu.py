@@ -237,9 +237,9 @@ def _filter_gradient_by_points(x: np.ndarray, gy: np.ndarray, padding: int) -> n
             for block in blocks:
                 d, e = tiles.transform(x[block], padding, bt), gy_tiles.transform(gy[block], 0, a)
                 gu += np.matmul(e, d.swapaxes(1, 2), out=part)
-        return gu
+        return winograd.filter_gradient(gu)
 
-    return winograd.filter_gradient(sum(parallel(n, work), start=np.zeros((36, o, c), x.dtype)))
+    return sum(parallel(n, work), start=np.zeros((o, c, 3, 3), x.dtype))
 
 
 # ----------------------------------------------------------------- all other convolutions: by patches

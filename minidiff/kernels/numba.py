@@ -508,6 +508,7 @@ def conv2d_backward(
             if needs[1]:
                 memory = _memory(sum(w.shape[:2]), m, gy.shape[2:])
                 _winograd_filters(x[lo:hi], gy[lo:hi], padding[0], m, memory, gw)
+                gw = winograd.filter_gradient(gw)                # (36,O,C) -> (O,C,3,3), in each thread
         else:
             side = _side_samples(gy.shape[2:])
             (memory,) = scratch(np.float32, ((groups * rows.shape[2] + o) * side * math.prod(gy.shape[2:]),))
@@ -517,9 +518,7 @@ def conv2d_backward(
         return gw, gb
 
     gw, gb = (sum(shards) for shards in zip(*_sharded(len(x), work), strict=True))
-    if needs[1]:
-        gw = winograd.filter_gradient(gw) if by_points else gw.reshape(w.shape)
-    return gx if needs[0] else None, gw if needs[1] else None, gb if needs[2] else None
+    return gx if needs[0] else None, gw.reshape(w.shape) if needs[1] else None, gb if needs[2] else None
 
 
 def conv_transpose2d(
