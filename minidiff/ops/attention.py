@@ -35,7 +35,8 @@ class Attention(FusedOp):
 
     There are L·S scores for each head (a place in the leading dimensions), and they are never all
     there at once (Dao et al. 2022): a block of them is computed, used and forgotten. Backward
-    computes p again, from the ln Σ eˢ of each query, which is all that forward keeps.
+    computes p again, from the ln Σ eˢ of each query, which is all that forward keeps. (Only the
+    gradient of a bias, where one is wanted, is as large as all scores.)
     """
 
     scale: float
@@ -69,29 +70,33 @@ class Attention(FusedOp):
 
     def backward(self, gy: Array) -> Any:
         (q, k, v, *bias), heads = self.saved, _Heads(*self.saved[:2])
-        xp, shapes = array_module(q), [x.shape for x in (q, k, v)]
+        xp, shapes = array_module(q), [q.shape, k.shape, v.shape, (*q.shape[:-1], k.shape[-2])]
+        needs = (*self.needs, False)[:4]                         # without a bias, no gradient for one
+        gq, gk, gv, g_bias = gs = [
+            heads.flat(backend.full(shape, 0.0, like=q)) if need else None
+            for shape, need in zip(shapes, needs, strict=True)
+        ]
         q, k, v, gy = map(heads.flat, (q, k, v, gy))
-        gq, gk, gv = (backend.full(x.shape, 0.0, like=x) for x in (q, k, v))
-        wanted = bool(bias) and self.needs[3]
-        g_bias = backend.full((*q.shape[:2], k.shape[1]), 0.0, like=q) if wanted else None
         scores, m, log_sum = self._scores(heads, q, k, *bias), heads.masks(self.factors), self.cache
 
         def work(h: slice, queries: slice) -> None:
             p = xp.exp(scores(h, queries) - log_sum[h, queries, :])
             g = gy[h, queries, :]
+            if gv is not None:
+                gv[h, ...] += _swap(p if m is None else p * m(h, queries)) @ g
             gp = g @ _swap(v[h, ...])
-            gv[h, ...] += _swap(p if m is None else p * m(h, queries)) @ g
-            gp = gp if m is None else gp * m(h, queries)
-            gs = gp * p
+            gs = p * (gp if m is None else gp * m(h, queries))
             gs -= p * xp.sum(gs, axis=-1, keepdims=True)
-            gq[h, queries, :] = (gs @ k[h, ...]) * self.scale
-            gk[h, ...] += (_swap(gs) @ q[h, queries, :]) * self.scale
-            if wanted:
+            if gq is not None:
+                gq[h, queries, :] = (gs @ k[h, ...]) * self.scale
+            if gk is not None:
+                gk[h, ...] += (_swap(gs) @ q[h, queries, :]) * self.scale
+            if g_bias is not None:
                 g_bias[h, queries, :] = gs
 
         heads.each_block(work)
-        gs = [xp.reshape(g, shape) for g, shape in zip((gq, gk, gv), shapes, strict=True)]
-        return *gs, *(xp.reshape(g_bias, (*heads.batch, *g_bias.shape[1:])) if wanted else None for _ in bias)
+        found = [None if g is None else xp.reshape(g, shape) for g, shape in zip(gs, shapes, strict=True)]
+        return tuple(found[: len(self.needs)])
 
     def _scores(self, heads: _Heads, q: Array, k: Array, bias: Array | None = None) -> Callable[[slice, slice], Array]:
         """A function that gives a block of s."""

@@ -16,7 +16,7 @@ from ..backend import Array, array_module
 from ..errors import BadInput
 from ..tensor import Tensor
 from .activation import log_softmax, softplus
-from .elementwise import abs, as_tensor, astype, check_floating, clip, exp
+from .elementwise import abs, as_tensor, astype, check_floating, clip, exp, where
 from .reduce import mean, sum
 from .shape import reshape
 
@@ -47,12 +47,14 @@ class CrossEntropy(Op):
     """L = −Σₖ tₖ ln pₖ,  p = softmax(x)            gx = (p Σₖ tₖ − t) gL,   gt = −ln p gL    # (N,K,…) (N,K,…) -> (N,…)
 
     t says how much each class counts: 1 at the label and 0 elsewhere, or softer. ln p is x − ln Σ eˣ,
-    and so the gradient is what the model believes minus what is true.
+    and so the gradient is what the model believes minus what is true. A class that does not count may
+    be impossible: 0 ln 0 is 0.
     """
 
     def forward(self, x: Array, t: Array) -> Array:
         self.save(x, t)
-        return -array_module(x).sum(t * _log_softmax(x), axis=1)
+        xp, log_p = array_module(x), _log_softmax(x)
+        return -xp.sum(t * xp.where(t == 0, t, log_p), axis=1)
 
     def backward(self, gy: Tensor) -> Any:
         x, t = self.saved
@@ -192,7 +194,8 @@ def nll_loss(
     """−x[label] for log-probabilities x (N,K,…), reduced: `cross_entropy` without its softmax."""
     _check_reduction("nll_loss", reduction)
     t, total = _targets("nll_loss", x, target, weight, ignore_index, 0.0)
-    return _reduced("nll_loss", -sum(t * x, 1), reduction, total)
+    counting = where(t.data == 0, 0.0, x)                        # 0 · ∞ would not be 0
+    return _reduced("nll_loss", -sum(t * counting, 1), reduction, total)
 
 
 def _constant(name: str, argument: str, value: Any, x: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -171,6 +171,14 @@ def test_pytorch_gives_the_same_with_any_broadcast_mask(torch, rng, masked):
     np.testing.assert_allclose(attention(q, k, v, mask).data, theirs.numpy(), rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("wanted", range(4))
+def test_a_gradient_that_nobody_needs_is_not_computed(rng, wanted):
+    xs = [Tensor(x.data, requires_grad=i == wanted) for i, x in enumerate([*heads(rng), *drawn(rng, (5, 7))])]
+    y = attention(*xs)
+    gs = y.creator.gradients(Tensor(np.ones(y.shape)), create_graph=False)
+    assert [g is not None for g in gs] == [i == wanted for i in range(4)]
+
+
 @pytest.mark.parametrize("shapes", [((0, 3, 2), (0, 4, 2), (0, 4, 5)), ((2, 0, 2), (2, 4, 2), (2, 4, 5))])
 def test_no_samples_or_no_queries_go_through(shapes):
     q, k, v = (Tensor(np.zeros(s, np.float32), requires_grad=True) for s in shapes)

@@ -98,6 +98,18 @@ def test_cross_entropy_is_exact_far_out(dtype):
     np.testing.assert_array_equal(x.grad.data, [[0, 0], [-1, 1]])
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_class_that_was_made_impossible_does_not_matter():
+    """A score of −∞ says "not this one", and only where it is the label is the loss infinite."""
+    x = leaf([[1.0, -math.inf, 2.0], [0.0, 0.0, -math.inf]])
+    loss = ops.cross_entropy(x, [2, 0], reduction="none")
+    np.testing.assert_allclose(loss.data, [math.log(1 + math.exp(-1)), math.log(2)])
+    loss.sum().backward()
+    assert np.isfinite(x.grad.data).all() and x.grad.data[0, 1] == x.grad.data[1, 2] == 0
+    np.testing.assert_allclose(ops.nll_loss(ops.log_softmax(x, 1), [2, 0], reduction="none").data, loss.data)
+    assert ops.cross_entropy(x, [1, 0], reduction="none").data[0] == math.inf
+
+
 def test_the_gradient_of_a_sample_adds_up_to_0(rng):
     """Adding one number to all scores of a sample changes nothing."""
     x = leaf(rng.standard_normal((4, 6, 2)))
