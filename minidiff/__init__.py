@@ -13,7 +13,7 @@ from . import backend  # isort: skip  (before anything imports NumPy)
 from . import data, diffusion, models, nn, ops, optim
 from .anomaly import detect_anomaly
 from .autograd import enable_grad, grad, is_grad_enabled, no_grad
-from .backend import get_num_threads, manual_seed, set_num_threads
+from .backend import get_kernels, get_num_threads, keep_freed_memory, manual_seed, set_kernels, set_num_threads
 from .errors import BadInput
 from .gradcheck import GradcheckError, gradcheck
 from .interop import from_dlpack
@@ -32,6 +32,7 @@ __all__ = [
     "diffusion",
     "enable_grad",
     "from_dlpack",
+    "get_kernels",
     "get_num_threads",
     "grad",
     "gradcheck",
@@ -40,12 +41,14 @@ __all__ = [
     "is_grad_enabled",
     "jacobian",
     "jvp",
+    "keep_freed_memory",
     "manual_seed",
     "models",
     "nn",
     "no_grad",
     "ops",
     "optim",
+    "set_kernels",
     "set_num_threads",
     "tensor",
     "vjp",

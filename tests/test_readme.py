@@ -30,14 +30,14 @@ def code_lines(path: Path) -> int:
 
 
 def measured(source: str) -> str:
-    """What the record says, or the count: "FILE.json KEY/KEY FORMAT" or "lines FILE FILE"."""
+    """What the record says, or the count: "FILE.json KEY/KEY FORMAT", "FILE.json KEY len" or "lines FILE FILE"."""
     first, *rest = source.split(" ")
     if first == "lines":
         return str(sum(code_lines(ROOT / name) for name in rest))
     value = json.loads((ROOT / "chapters" / "results" / first).read_text())
     for key in rest[0].split("/"):
         value = value[int(key) if isinstance(value, list) else unquote(key)]
-    return rest[1].format(value)
+    return str(len(value)) if rest[1] == "len" else rest[1].format(value)
 
 
 def test_the_readme_quotes_records():
@@ -74,7 +74,7 @@ def test_the_python_example_runs_and_prints_what_it_says(capsys):
     exec(compile(code, "README.md", "exec"), {})
     printed = capsys.readouterr().out.splitlines()
     promised = re.findall(r"^print\(.*?\) +# (.*?)(?::.*)?$", code, flags=re.M)
-    assert printed == promised and len(printed) == 3
+    assert printed == promised and len(printed) == 4
 
 
 def test_counting_skips_what_is_not_code(tmp_path):

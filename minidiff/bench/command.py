@@ -39,7 +39,6 @@ def main_bench(args: argparse.Namespace) -> int:
     try:
         for name in kernels:
             backend.set_kernels(name)                            # refuses what is not installed, before any work
-        backend.keep_freed_memory()
         record = run(kernels, args.against, args.batch, args.rounds, args.threads or backend.get_num_threads(),
                      with_operations=not args.no_ops, with_peers=args.peers)  # fmt: skip
     finally:
