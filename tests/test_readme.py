@@ -49,6 +49,12 @@ def test_a_number_in_the_readme_is_the_recorded_one(source, text):
     assert text == measured(source)
 
 
+def test_the_recorded_checks_all_passed():
+    """The README says "all"."""
+    found = json.loads((ROOT / "chapters" / "results" / "gradcheck.json").read_text())
+    assert found["passed"] and found["orders"] == [1, 2] and set(found["dtypes"]) == {"float32", "float64"}
+
+
 ENGINE = {
     "tensor.py": 130, "autograd.py": 280, "methods.py": 240, "hooks.py": 60, "inplace.py": 25, "interop.py": 60,
     "recompute.py": 100, "anomaly.py": 100, "transforms.py": 120, "gradcheck.py": 200,

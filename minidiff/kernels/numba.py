@@ -11,6 +11,7 @@ where that can be written.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding
@@ -449,6 +450,7 @@ def _sharded(n: int, work: Any) -> list[Any]:
 
 
 def _ready(*arrays: np.ndarray) -> list[np.ndarray]:
+    """The arrays as the compiled functions want them: numbers one after the other."""
     return [np.ascontiguousarray(a) for a in arrays]
 
 
@@ -467,7 +469,6 @@ def conv2d(
     y = np.empty((len(x), o, *cpu.output_size(x.shape[2:], kernel, stride, padding, dilation)), np.float32)
     if cpu.winograd_pays(w, stride, padding, dilation, groups):
         filters, m = winograd.transform_filters(w), cpu.samples_per_block(sum(w.shape[:2]), x.shape[2:])
-
 
         def work(lo: int, hi: int) -> None:
             _winograd(x[lo:hi], filters, b, padding[0], m, _memory(sum(w.shape[:2]), m, y.shape[2:]), y[lo:hi])
@@ -490,35 +491,57 @@ def conv2d_backward(
     """gx, gw, gb of `conv2d`, each None where not needed."""
     if x.dtype != np.float32:
         return cpu.conv2d_backward(x, w, gy, needs, stride, padding, dilation, groups)
-    (x, w, gy), o, kernel = _ready(x, w, gy), w.shape[0], w.shape[2:]
-    by_points, rows = cpu.winograd_pays(w, stride, padding, dilation, groups), w.reshape(groups, o // groups, -1)
-    if by_points:
-        turned, zeros = winograd.transform_filters(w[:, :, ::-1, ::-1].swapaxes(0, 1)), np.zeros(x.shape[1], np.float32)
-    m = cpu.samples_per_block(sum(w.shape[:2]), x.shape[2:])
-    gx = np.empty(x.shape if needs[0] else (0, 0, 0, 0), np.float32)
+    (x, w, gy), gx = _ready(x, w, gy), np.empty(x.shape if needs[0] else (0, 0, 0, 0), np.float32)
+    if cpu.winograd_pays(w, stride, padding, dilation, groups):
+        by_shard = _backward_by_points(x, w, gy, needs, padding[0], gx)
+    else:
+        by_shard = _backward_by_patches(x, w, gy, needs, (stride, padding, dilation), groups, gx)
 
     def work(lo: int, hi: int) -> tuple[np.ndarray, np.ndarray]:
-        shape = (36, *w.shape[:2]) if by_points else rows.shape
-        gw = np.zeros(shape if needs[1] else (0, 0, 0), np.float32)
-        gb = np.zeros(o if needs[2] else 0, np.float32)
-        if by_points:
-            if needs[0]:
-                memory = _memory(sum(w.shape[:2]), m, x.shape[2:])
-                _winograd(gy[lo:hi], turned, zeros, 2 - padding[0], m, memory, gx[lo:hi])
-            if needs[1]:
-                memory = _memory(sum(w.shape[:2]), m, gy.shape[2:])
-                _winograd_filters(x[lo:hi], gy[lo:hi], padding[0], m, memory, gw)
-                gw = winograd.filter_gradient(gw)                # (36,O,C) -> (O,C,3,3), in each thread
-        else:
-            side = _side_samples(gy.shape[2:])
-            (memory,) = scratch(np.float32, ((groups * rows.shape[2] + o) * side * math.prod(gy.shape[2:]),))
-            _direct_backward(x[lo:hi], rows, gy[lo:hi], kernel, (stride, padding, dilation), side, memory, gx[lo:hi], gw)
+        gb = np.zeros(gy.shape[1] if needs[2] else 0, np.float32)
         if needs[2]:
             _add_sums(gy[lo:hi], gb)
-        return gw, gb
+        return by_shard(slice(lo, hi)), gb
 
     gw, gb = (sum(shards) for shards in zip(*_sharded(len(x), work), strict=True))
-    return gx if needs[0] else None, gw.reshape(w.shape) if needs[1] else None, gb if needs[2] else None
+    return gx if needs[0] else None, gw if needs[1] else None, gb if needs[2] else None
+
+
+def _backward_by_points(
+    x: np.ndarray, w: np.ndarray, gy: np.ndarray, needs: tuple[bool, ...], padding: int, gx: np.ndarray
+) -> Callable[[slice], Any]:
+    """A function that writes gx of a shard of the batch, and gives its gw: gx is gy filtered by w turned by 180°."""
+    (o, c), image, positions = w.shape[:2], x.shape[2:], gy.shape[2:]
+    turned, zeros = winograd.transform_filters(w[:, :, ::-1, ::-1].swapaxes(0, 1)), np.zeros(c, np.float32)
+    m = cpu.samples_per_block(o + c, image)
+
+    def shard(s: slice) -> Any:
+        if needs[0]:
+            _winograd(gy[s], turned, zeros, 2 - padding, m, _memory(o + c, m, image), gx[s])
+        if not needs[1]:
+            return 0.0
+        gu = np.zeros((36, o, c), np.float32)
+        _winograd_filters(x[s], gy[s], padding, m, _memory(o + c, m, positions), gu)
+        return winograd.filter_gradient(gu)
+
+    return shard
+
+
+def _backward_by_patches(
+    x: np.ndarray, w: np.ndarray, gy: np.ndarray, needs: tuple[bool, ...], geometry: tuple[Pair, Pair, Pair], groups: int,
+    gx: np.ndarray,
+) -> Callable[[slice], Any]:  # fmt: skip
+    """A function that writes gx of a shard of the batch, and gives its gw."""
+    rows, positions = w.reshape(groups, len(w) // groups, -1), gy.shape[2:]
+    m = _side_samples(positions)
+
+    def shard(s: slice) -> Any:
+        gw = np.zeros(rows.shape if needs[1] else (0, 0, 0), np.float32)
+        (memory,) = scratch(np.float32, ((groups * rows.shape[2] + len(w)) * m * math.prod(positions),))
+        _direct_backward(x[s], rows, gy[s], w.shape[2:], geometry, m, memory, gx[s], gw)
+        return gw.reshape(w.shape) if needs[1] else 0.0
+
+    return shard
 
 
 def conv_transpose2d(
