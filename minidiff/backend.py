@@ -242,13 +242,21 @@ def get_num_threads() -> int:
 
 def set_num_threads(n: int) -> None:
     """Share batches over `n` CPU threads (default: the cores this process may use)."""
-    global _threads, _pool
+    global _threads
     if int(n) != n or n < 1:
         raise BadInput(f"set_num_threads: {n} is no number of threads; it must be a whole number, 1 or more")
     _threads = int(n)
-    if _pool is not None:
-        _pool.shutdown()
-        _pool = None
+    _drop_pool()
+
+
+def _drop_pool() -> None:
+    """Let the next `parallel` start a new pool. The threads of this one end when nobody uses it any more."""
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drop_pool)  # a forked process has the pool, but none of its threads
 
 
 def quiet_blas() -> None:
@@ -292,10 +300,11 @@ def parallel(n: int, work: Callable[[int, int], Any]) -> list[Any]:
     shards = min(_threads, n)
     if shards <= 1:
         return [work(0, n)] if n else []
-    if _pool is None:
-        _pool = ThreadPoolExecutor(_threads, thread_name_prefix="minidiff")
+    pool = _pool
+    if pool is None:
+        _pool = pool = ThreadPoolExecutor(_threads, thread_name_prefix="minidiff")
     edges = [n * i // shards for i in range(shards + 1)]
-    futures = [_pool.submit(work, lo, hi) for lo, hi in zip(edges[1:-1], edges[2:], strict=True)]
+    futures = [pool.submit(work, lo, hi) for lo, hi in zip(edges[1:-1], edges[2:], strict=True)]
     first = work(edges[0], edges[1])
     return [first, *(future.result() for future in futures)]
 

@@ -1,6 +1,7 @@
 """Devices, threads and chance; and what importing the package brings with it."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -91,6 +92,37 @@ def test_parallel_passes_an_error_on(threads):
 
     with pytest.raises(ValueError, match="^from 2 to 4$"):
         backend.parallel(4, work)
+
+
+def test_another_number_of_threads_does_not_disturb_who_is_at_work(threads):
+    def change():
+        for i in range(1000):
+            threads(2 + i % 2)
+
+    changing = threading.Thread(target=change, daemon=True)
+    changing.start()
+    for _ in range(1000):
+        assert sum(backend.parallel(8, lambda lo, hi: hi - lo)) == 8
+    changing.join()
+
+
+FORKED = """
+import os, signal
+from minidiff import backend
+backend.set_num_threads(2)
+backend.parallel(2, lambda lo, hi: None)
+child = os.fork()
+if child == 0:
+    signal.alarm(20)  # ends it where it waits for ever
+    backend.parallel(2, lambda lo, hi: None)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_threads_of_its_own():
+    subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED], check=True)
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.5])
