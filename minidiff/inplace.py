@@ -4,7 +4,8 @@ The engine counts the time in operations. A write is noted with the array that o
 it is also seen by the operations that kept a view of it (the transpose of a weight, a slice); an
 operation that is older than the last write to what it kept refuses to run backward.
 
-All that this library writes to is noted: `x[index] = numbers`, an optimizer's step, `load_state_dict`.
+All that this library writes to is noted: `x[index] = numbers`, an optimizer's step, `load_state_dict`, the
+running statistics of a normalisation.
 What nobody can see is a write straight into an array (`x.data[...] = 0`, or into the NumPy array that
 `tensor` shares): there, forward and backward must be left alone by whoever does it, and
 `detect_anomaly`, which compares the numbers themselves, finds who does not.
@@ -37,6 +38,9 @@ def last_write(array: Array) -> int:
 
 def _owner(array: Array) -> Array:
     """The array that owns the memory which `array` is a view of."""
-    while (base := getattr(array, "base", None)) is not None and is_array(base):
+    while (base := getattr(array, "base", None)) is not None:
+        base = base if is_array(base) else getattr(base, "base", None)  # as_strided puts an object in between
+        if not is_array(base):
+            break
         array = base
     return array

@@ -31,7 +31,7 @@ def checkpoint(fn: Callable[..., T], *inputs: Any) -> T:
     of a batch norm, it changes twice.
 
     Raises RuntimeError, in backward, where fn took another path the second time, or where a tensor that
-    it reads has been written to or given another array since.
+    it reads has been written to since, or one of `inputs` or of those with gradients given another array.
     """
     return _Block(fn, inputs).run() if is_grad_enabled() else fn(*inputs)
 
@@ -49,8 +49,9 @@ class _Block:
 
     def run(self) -> Any:
         """fn(*inputs), recorded, with nothing kept but the numbers it began from."""
-        with _recorded() as ops:
+        with _recorded(_Recorder()) as ops:
             result = self.fn(*self.inputs)
+        self.done = next(clock)
         read = [x for x in self.inputs if isinstance(x, Tensor)]
         read += [edge for op in ops for edge in op.edges if isinstance(edge, Tensor)]
         self.read: list[tuple[Tensor, Array]] = [(x, x.data) for x in {id(x): x for x in read}.values()]
@@ -66,12 +67,8 @@ class _Block:
         """Compute what the operations had kept, and give it back to them."""
         for x, array in self.read:
             if x.data is not array or last_write(array) > self.time:
-                how = "written to" if x.data is array else "given another array"
-                raise RuntimeError(
-                    f"checkpoint: a tensor of shape {x.shape} that {_name(self.fn)} reads was {how} since forward;"
-                    f" change it after backward"
-                )
-        with _chance(self.chance), enable_grad(), _recorded() as again:
+                raise self.changed(x, "written to" if x.data is array else "given another array")
+        with _chance(self.chance), enable_grad(), _recorded(_Again(self)) as again:
             self.fn(*self.inputs)
         paths = [[_signature(op) for op in ops] for ops in ([ref() for ref in self.ops], again)]
         self._compare(*paths)
@@ -84,6 +81,13 @@ class _Block:
         twins = dict(zip(again, self.ops, strict=True))
         for inner in {new.block for new in again} - {None}:  # checkpoints inside: theirs are our operations now
             inner.ops = [twins[ref()] for ref in inner.ops]
+
+    def changed(self, x: Any, how: str) -> RuntimeError:
+        """What to raise where x, which fn reads, is no longer what it was."""
+        return RuntimeError(
+            f"checkpoint: a tensor of shape {x.shape} that {_name(self.fn)} reads was {how} since forward;"
+            f" change it after backward"
+        )
 
     def _compare(self, before: list[Any], now: list[Any]) -> None:
         for i, (one, other) in enumerate(zip(before, now, strict=False)):
@@ -108,9 +112,26 @@ class _Recorder:
             self.ops.append(op)
 
 
+class _Again(_Recorder):
+    """The same when fn runs again, for which it must find the numbers it found the first time.
+
+    What was written to between the two runs was written by others; what fn writes itself, it writes again.
+    """
+
+    def __init__(self, block: _Block) -> None:
+        super().__init__()
+        self.block, self.began = block, next(clock)
+
+    def called(self, op: Op, arrays: Any, y: Any) -> None:
+        for x in arrays:
+            if self.block.done < last_write(x) < self.began:
+                raise self.block.changed(x, "written to")
+        super().called(op, arrays, y)
+
+
 @contextlib.contextmanager
-def _recorded() -> Iterator[list[Op]]:
-    recorder, before = _Recorder(), mode.watchers
+def _recorded(recorder: _Recorder) -> Iterator[list[Op]]:
+    before = mode.watchers
     mode.watchers = (*before, recorder)
     try:
         yield recorder.ops

@@ -64,6 +64,15 @@ def test_a_view_that_is_written_to_is_its_owner_written_to():
         y.sum().backward()
 
 
+def test_a_window_made_by_numpy_is_in_the_memory_of_its_array():
+    array = np.arange(6.0)
+    x, windows, w = Tensor(array), Tensor(np.lib.stride_tricks.sliding_window_view(array, 3)), leaf(3)
+    y = windows * w
+    x[...] = 0.0
+    with pytest.raises(RuntimeError, match="^Mul: backward needs"):
+        y.sum().backward()
+
+
 def test_load_state_dict_between_forward_and_backward_is_seen():
     layer = md.nn.Linear(3, 3)
     h = Tensor(np.ones((1, 3), np.float32), requires_grad=True)

@@ -230,6 +230,42 @@ def test_a_function_that_does_something_else_the_second_time_is_refused(call, me
         call()
 
 
+def test_a_constant_that_is_written_to_is_noticed_wherever_the_function_finds_it():
+    x, inside, in_list = Tensor(np.ones(3), requires_grad=True), Tensor(np.ones(3)), [Tensor(np.ones(3))]
+
+    def fn(x, constants):
+        return x * ((inside + 1.0) * (constants[0] + 1.0))  # the product keeps numbers that nobody can write to
+
+    for constant in (inside, *in_list):
+        y = md.checkpoint(fn, x, in_list)
+        constant[...] = 5.0
+        with pytest.raises(RuntimeError, match=r"^checkpoint: a tensor of shape \(3,\) that .*fn reads was written to since"):
+            y.sum().backward()
+
+
+def test_statistics_that_a_batch_norm_moves_are_noticed(rng):
+    layer = md.nn.BatchNorm1d(3)
+    x = Tensor(rng.standard_normal((4, 3), dtype=np.float32), requires_grad=True)
+    y = md.checkpoint(layer.eval(), x)
+    layer.train()(x)
+    layer.eval()
+    with pytest.raises(RuntimeError, match="^checkpoint: a tensor of shape .* reads was written to since forward"):
+        y.sum().backward()
+
+
+def test_a_function_may_write_to_what_it_reads_itself(rng):
+    x, buffer = leaf(rng, 3), Tensor(np.zeros(3))
+
+    def fn(x):
+        buffer[...] = 2.0
+        y = x * (buffer + 1.0)
+        buffer[...] = 7.0
+        return y
+
+    md.checkpoint(fn, x).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [3.0, 3.0, 3.0])
+
+
 def test_an_error_inside_comes_out_and_leaves_the_engine_as_it_was(rng):
     with pytest.raises(KeyError):
         md.checkpoint(lambda x: {}["missing"], leaf(rng, 3))

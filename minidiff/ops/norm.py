@@ -20,6 +20,7 @@ from .. import backend, kernels
 from ..autograd import FusedOp
 from ..backend import Array, array_module
 from ..errors import BadInput
+from ..inplace import written
 from ..tensor import Tensor
 from .activation import gelu
 from .elementwise import check_floating, sqrt
@@ -273,6 +274,7 @@ def _remember(mu: Array, variance: Array, new_mu: Array, new_variance: Array, n:
     """Move the remembered statistics, in place, towards those of n new numbers."""
     for old, new in ((mu, new_mu), (variance, new_variance * (n / (n - 1)))):
         old[...] = old + momentum * (backend.astype(new, backend.dtype_of(old)) - old)
+        written(old)
 
 
 def _by_statistics(x: Tensor, mu: Array, variance: Array, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
