@@ -52,10 +52,11 @@ def jvp(fn: Callable[..., Any], inputs: Tensors, tangents: Tensors, create_graph
     """fn(*inputs) and J v: how the outputs move when the inputs move along `tangents`, v.
 
     tangents has the form of `inputs`, and each the shape of its input (that of whole numbers is not looked at).
+    An output of whole numbers moves by None.
     """
     ys, xs = _apply("jvp", fn, _several(inputs), create_graph)
     vs = _checked_tangents("jvp", xs, tangents)
-    us = [Tensor(_zeros(y), requires_grad=True) for y in _several(ys)]
+    us = [Tensor(_zeros(y), requires_grad=y.dtype.kind == "f") for y in _several(ys)]
     with enable_grad():
         gxs = _pull(_several(ys), xs, us, create_graph=True)                       # Jᵀu
     moves = _pull([gx for gx in gxs if gx is not None], us, vs, create_graph)      # (Jᵀ)ᵀ v
@@ -80,9 +81,10 @@ def hessian(fn: Callable[..., Tensor], inputs: Tensors, create_graph: bool = Fal
 
     def gradient(*xs: Tensor) -> Any:
         gs = _pull([_number("hessian", fn(*xs))], xs, [None], create_graph=True)
-        return _like(inputs, gs)
+        return tuple(g for g in gs if g is not None)
 
-    return jacobian(gradient, inputs, create_graph)
+    rows = iter(jacobian(gradient, inputs, create_graph))
+    return _like(inputs, [next(rows) if x.dtype.kind == "f" else None for x in _several(inputs)])
 
 
 def hvp(fn: Callable[..., Tensor], inputs: Tensors, tangents: Tensors, create_graph: bool = False) -> Any:

@@ -162,6 +162,15 @@ def test_what_does_not_matter_has_zeros_and_whole_numbers_have_nothing(x):
     close(move, x.numpy()[[1, 0]])
     jx, ju, jl = md.jacobian(fn, (x, x, labels))
     assert jx.shape == ju.shape == (2, 3, 2, 3) and not ju.numpy().any() and jl is None
+    (hx, *_), hu, hl = md.hessian(lambda *inputs: (fn(*inputs) ** 2).sum(), (x, x, labels))
+    close(hx, 2.0 * np.eye(6).reshape(2, 3, 2, 3))
+    assert len(hu) == 3 and hu[2] is None and hl is None
+
+
+def test_an_output_of_whole_numbers_does_not_move(x):
+    (_, largest), (move, none) = md.jvp(lambda x: (2.0 * x, ops.argmax(x, axis=1)), x, x)
+    close(move, 2.0 * x.numpy())
+    assert largest.dtype.kind == "i" and none is None
 
 
 def test_a_function_that_is_constant_or_linear_has_derivatives_of_zero(x):
