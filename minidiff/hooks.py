@@ -51,6 +51,8 @@ class Handle:
 
 def register(tensor: Tensor, hook: Hook) -> Handle:
     """Add a hook to the place of `tensor`."""
+    if not callable(hook):
+        raise BadInput(f"register_hook: a hook is a function of the gradient, not {type(hook).__name__}")
     hooks = _of(tensor, "register_hook")
     hooks.registered += 1
     hooks.functions[hooks.registered] = hook

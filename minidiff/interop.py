@@ -65,13 +65,16 @@ def from_dlpack(x: Any) -> Tensor:
     """A tensor in the memory of `x`, an array or tensor of any library that speaks DLPack.
 
     On the CPU it holds a NumPy array, on the GPU a CuPy array. Raises BadInput where `x` does not speak
-    DLPack, or refuses, as PyTorch does for a tensor that requires a gradient.
+    DLPack, or refuses, as PyTorch does for a tensor that requires a gradient, or is complex.
     """
     from .tensor import Tensor
 
     if not hasattr(x, "__dlpack_device__"):
         raise BadInput(f"from_dlpack: a {type(x).__name__} has no __dlpack__; use tensor(…)")
     try:
-        return Tensor(backend.from_dlpack(x))
+        array = backend.from_dlpack(x)
     except (BufferError, RuntimeError) as error:
         raise BadInput(f"from_dlpack: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise BadInput(f"from_dlpack: {array.dtype} is no number type; give floats, integers or booleans")
+    return Tensor(array)

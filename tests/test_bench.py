@@ -109,6 +109,7 @@ def test_peers_compute_the_same_gradient(peer):
     [
         (["--batch", "16", "0"], "bench: batch must be a whole number of at least 1, got 0"),
         (["--rounds", "-1"], "bench: rounds must be a whole number of at least 1, got -1"),
+        (["--json", "/"], "bench: cannot write /: it is a folder; give a file"),
         (["--json", "/nowhere/b.json"], "bench: cannot write /nowhere/b.json: its folder is missing or not writable"),
     ],
 )

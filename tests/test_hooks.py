@@ -159,6 +159,7 @@ def test_hooks_on_the_output_of_either_kind_of_operation(fused):
          "register_hook: a hook made a gradient of () float64 out of one of (2,) float64; shape and dtype must stay"),
         (lambda: hooked(lambda g: g.astype(np.float32)),
          "register_hook: a hook made a gradient of (2,) float32 out of one of (2,) float64; shape and dtype must stay"),
+        (lambda: hooked(None), "register_hook: a hook is a function of the gradient, not NoneType"),
         (lambda: hooked(lambda g: g.numpy()), "register_hook: a hook gives a Tensor or None, not ndarray"),
     ],
 )  # fmt: skip

@@ -104,6 +104,8 @@ def test_from_dlpack_says_what_it_cannot_take(torch):
         md.from_dlpack(torch.ones(2, requires_grad=True))
     with pytest.raises(BadInput, match="^from_dlpack: Unsupported dtype"):
         md.from_dlpack(torch.ones(2, dtype=torch.bfloat16))
+    with pytest.raises(BadInput, match="^from_dlpack: complex128 is no number type; give floats, integers or booleans$"):
+        md.from_dlpack(np.ones(2, complex))
 
 
 # --------------------------------------------------------------------------------- copies and pickles

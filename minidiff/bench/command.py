@@ -32,6 +32,8 @@ def main_bench(args: argparse.Namespace) -> int:
             raise BadInput(f"bench: batch must be a whole number of at least 1, got {batch}")
     if args.against and importlib.util.find_spec("torch") is None:
         raise BadInput("bench: --against torch needs PyTorch, which is not installed; pip install torch, or leave it out")
+    if args.json and Path(args.json).is_dir():
+        raise BadInput(f"bench: cannot write {args.json}: it is a folder; give a file")
     if args.json and not os.access(Path(args.json).resolve().parent, os.W_OK):
         raise BadInput(f"bench: cannot write {args.json}: its folder is missing or not writable")
     kernels = list(dict.fromkeys(args.kernels or _available()))
