@@ -33,7 +33,7 @@ class Tensor(Methods, Interop):
     __slots__ = ("data", "requires_grad", "grad", "creator", "name", "hooks", "__weakref__")
 
     def __init__(self, data: Array, requires_grad: bool = False, name: str | None = None) -> None:
-        self.data = data
+        self.data = np.asarray(data) if isinstance(data, np.generic) else data  # NumPy's 0-d results can't be written to
         self.requires_grad = requires_grad
         self.grad: Tensor | None = None
         self.creator: Op | None = None

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import minidiff as md
-from minidiff import ops
+from minidiff import ops, optim
 from minidiff.errors import BadInput
-from minidiff.tensor import Tensor
+from minidiff.tensor import Tensor, tensor
 
 A = np.array([[0.5, -1.5, 2.0], [3.0, 0.25, -0.75]], np.float32)
 
@@ -230,3 +230,15 @@ def test_zero_grad_forgets_the_gradient():
     assert x.grad.item() == 4.0
     x.zero_grad()
     assert x.grad is None
+
+
+def test_a_result_that_is_one_number_is_an_array_like_any_other():
+    w = (tensor(2.0) * tensor(3.0)).detach()
+    assert isinstance(w.data, np.ndarray) and w.shape == () and w.dtype == np.float32
+    w.requires_grad = True
+    (w * w).backward()
+    optim.SGD([w], lr=0.25).step()
+    assert w.item() == 3.0
+    w.requires_grad = False
+    w[()] = 7.0
+    assert w.item() == 7.0
