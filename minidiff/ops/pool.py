@@ -89,9 +89,10 @@ class MaxPool2d(FusedOp):
         xp = array_module(x)
         padded = _surrounded(x, _widths(self.rows, self.columns, x.shape), -math.inf)
         y, *patches = (padded[tap] for tap in _taps(self.rows, self.columns))
-        self.cache = xp.zeros(y.shape, dtype=xp.int16)           # which element of its window is the largest
+        number = xp.int16 if len(patches) < 2**15 else xp.int32  # a window of 182 x 182 has more elements
+        self.cache = xp.zeros(y.shape, dtype=number)             # which element of its window is the largest
         for k, patch in enumerate(patches, start=1):
-            self.cache = xp.where(_larger(patch, y), xp.asarray(k, dtype=xp.int16), self.cache)
+            self.cache = xp.where(_larger(patch, y), xp.asarray(k, dtype=number), self.cache)
             y = xp.maximum(y, patch)
         return y
 
@@ -264,7 +265,9 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | None | tuple[int | None, i
     name = "adaptive_avg_pool2d"
     _images(name, x, 2)
     wanted = tuple(output_size) if isinstance(output_size, tuple | list) else (output_size, output_size)
-    wanted = tuple(n if w is None else w for w, n in zip(wanted, x.shape[2:], strict=False))
+    if len(wanted) != 2:
+        raise BadInput(f"{name}: output_size must be one size or two, got {output_size!r}")
+    wanted = tuple(n if w is None else w for w, n in zip(wanted, x.shape[2:], strict=True))
     sizes = per_axis(name, "output_size", wanted, 1)
     if 0 in x.shape[2:]:
         raise BadInput(f"{name}: the images of x {x.shape} have no pixels")

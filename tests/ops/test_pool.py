@@ -134,6 +134,16 @@ def test_more_than_127_pixels_in_a_window(rng):
     assert y.data.item() == x.data.max() and np.argmax(x.grad.data) == np.argmax(x.data) and x.grad.data.sum() == 3
 
 
+def test_more_than_32767_pixels_in_a_window():
+    numbers = np.zeros((1, 1, 182, 182), np.float32)
+    numbers[0, 0, 181, 180] = 1.0
+    x = tensor(numbers, requires_grad=True)
+    y = ops.max_pool2d(x, 182)
+    y.sum().backward()
+    assert y.item() == 1.0
+    np.testing.assert_array_equal(x.grad.numpy(), numbers)
+
+
 @pytest.mark.parametrize(
     "pool",
     [
