@@ -9,8 +9,8 @@ from ..autograd import FusedOp, Op
 from ..backend import Array, array_module
 from ..errors import BadInput
 from ..tensor import Tensor
-from .elementwise import as_tensor, check_floating, erf, exp, sigmoid, tanh, where
-from .reduce import check_axes, check_nonempty
+from .elementwise import as_tensor, check_floating, erf, exp, logistic, sigmoid, tanh, where
+from .reduce import check_axis, check_nonempty
 
 SQRT_2 = math.sqrt(2.0)
 
@@ -90,20 +90,16 @@ class SiLU(FusedOp):
     portable = True
 
     def forward(self, x: Array) -> Array:
-        return x * _sigmoid(x)
+        return x * logistic(x)
 
     def backward(self, gy: Array) -> Array:
         (x,) = self.saved
-        s = _sigmoid(x)
+        s = logistic(x)
         return gy * (s * (1.0 + x * (1.0 - s)))
 
     @staticmethod
     def reference(x: Tensor) -> Tensor:
         return x * sigmoid(x)
-
-
-def _sigmoid(x: Array) -> Array:
-    return 0.5 * array_module(x).tanh(0.5 * x) + 0.5
 
 
 class Softplus(Op):
@@ -199,11 +195,11 @@ class LogSoftmax(Op):
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """e^x divided by its sum along `axis`."""
-    (axis,) = axes = check_axes("softmax", axis, x.ndim)
-    return Softmax(axis=axis)(check_nonempty("softmax", check_floating("softmax", x), axes))
+    axis = check_axis("softmax", axis, x.ndim)
+    return Softmax(axis=axis)(check_nonempty("softmax", check_floating("softmax", x), (axis,)))
 
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """ln softmax(x) = x − ln Σ eˣ along `axis`."""
-    (axis,) = axes = check_axes("log_softmax", axis, x.ndim)
-    return LogSoftmax(axis=axis)(check_nonempty("log_softmax", check_floating("log_softmax", x), axes))
+    axis = check_axis("log_softmax", axis, x.ndim)
+    return LogSoftmax(axis=axis)(check_nonempty("log_softmax", check_floating("log_softmax", x), (axis,)))

@@ -140,7 +140,7 @@ def _check(op: str, x: Tensor, w: Tensor, b: Tensor | None, groups: int, ndim: i
     if x.ndim != ndim + 2 or w.ndim != ndim + 2:
         wanted = "(N,C,H,W)" if ndim == 2 else "(N,C,L)"
         raise BadInput(f"{op}: x must be {wanted} and weight have {ndim + 2} dimensions {shapes}")
-    if 0 in w.shape[1:]:
+    if 0 in w.shape:
         raise BadInput(f"{op}: weight {w.shape} has no elements")
     if groups < 1 or x.shape[1] % groups or w.shape[0] % groups:
         raise BadInput(f"{op}: groups {groups} does not divide the channels {shapes}")

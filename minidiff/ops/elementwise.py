@@ -30,20 +30,31 @@ def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
         return Tensor(backend.asarray(x, like=like.data, dtype=_dtype_of_number(x, like.dtype)))
     home = np.empty(()) if like is None else like.data
     if backend.is_array(x):
-        return Tensor(backend.asarray(x, like=home))
+        return Tensor(backend.asarray(_numeric(x), like=home))
     if isinstance(x, int | float | list | tuple):
-        array = np.asarray(x)
+        if isinstance(x, list | tuple) and any(isinstance(part, Tensor) for part in x):
+            raise BadInput(f"a {type(x).__name__} of tensors would lose their history; use ops.stack")
+        array = _numeric(np.asarray(x))
         if array.dtype == np.float64:
             array = array.astype(np.float32 if like is None or like.dtype.kind != "f" else like.dtype)
         return Tensor(backend.asarray(array, like=home))
     raise TypeError(f"a tensor, array or number is needed, not {type(x).__name__}")
 
 
+def _numeric(x: Array) -> Array:
+    """x, which must hold numbers that a Tensor can: of another kind NumPy would drop a part, or ask Python for help."""
+    if backend.dtype_of(x).kind not in "fiub":
+        raise BadInput(f"{backend.dtype_of(x)} is no number type; give floats, integers or booleans")
+    return x
+
+
 def _dtype_of_number(x: bool | int | float, dtype: np.dtype) -> Any:
-    """The dtype of a Python number that meets an array: the array's, unless that cannot hold numbers of its kind."""
+    """The dtype of a Python number that meets an array: the array's, unless that cannot hold it (−1 in uint8)."""
     if isinstance(x, float):
         return dtype if dtype.kind == "f" else np.float32
-    return dtype if dtype.kind != "b" or isinstance(x, bool) else np.int64
+    if dtype.kind == "b":
+        return dtype if isinstance(x, bool) else np.int64
+    return dtype if dtype.kind == "f" or np.iinfo(dtype).min <= x <= np.iinfo(dtype).max else np.int64
 
 
 def _binary(op: Op, a: Any, b: Any) -> Tensor:
@@ -193,7 +204,10 @@ def add(a: Any, b: Any) -> Tensor:
 
 def sub(a: Any, b: Any) -> Tensor:
     """a − b"""
-    return _binary(Sub(), a, b)
+    a, b = _pair("sub", a, b)
+    if a.dtype.kind == b.dtype.kind == "b":
+        raise BadInput("sub: booleans have no difference; use ne, or .astype(numpy.int64)")
+    return Sub()(a, b)
 
 
 def mul(a: Any, b: Any) -> Tensor:
@@ -209,7 +223,10 @@ def div(a: Any, b: Any) -> Tensor:
 
 def neg(x: Any) -> Tensor:
     """−x"""
-    return Neg()(as_tensor(x))
+    x = as_tensor(x)
+    if x.dtype.kind == "b":
+        raise BadInput("neg: booleans have no sign; use x == False, or .astype(numpy.int64)")
+    return Neg()(x)
 
 
 # ---------------------------------------------------------------------------------------- powers
@@ -506,17 +523,24 @@ class Tanh(Op):
 class Sigmoid(Op):
     """y = 1 / (1 + e⁻ˣ)            gx = gy y (1 − y)
 
-    Computed as ½ (1 + tanh ½x), which is the same function and cannot overflow.
+    Where x is negative that is eˣ / (1 + eˣ): nothing overflows, and what is small keeps its digits.
     """
 
     def forward(self, x: Array) -> Array:
-        y = 0.5 * array_module(x).tanh(0.5 * x) + 0.5
+        y = logistic(x)
         self.save(y)
         return y
 
     def backward(self, gy: Tensor) -> Tensor:
         (y,) = self.saved
         return gy * (y * (1.0 - y))
+
+
+def logistic(x: Array) -> Array:
+    """1 / (1 + e⁻ˣ) with e^{−|x|}, which is never larger than 1."""
+    xp = array_module(x)
+    e = xp.exp(-xp.abs(x))
+    return xp.where(x < 0, e, 1.0) / (1.0 + e)
 
 
 class Erf(Op):

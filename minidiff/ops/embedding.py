@@ -42,8 +42,10 @@ def embedding(indices: Any, weight: Tensor, padding_idx: int | None = None) -> T
 
 def _whole_numbers(name: str, indices: Any, low: int, high: int) -> Array:
     """Indices as an array, of whichever library they are; all must be from low to high − 1."""
-    indices = indices.data if isinstance(indices, Tensor) else indices
+    given, indices = indices, indices.data if isinstance(indices, Tensor) else indices
     indices = indices if backend.is_array(indices) else np.asarray(indices)
+    if isinstance(given, list | tuple) and not indices.size:
+        indices = indices.astype(np.int64)                       # NumPy makes float64 of an empty list
     xp, dtype = array_module(indices), backend.dtype_of(indices)
     if dtype.kind not in "iu":
         raise BadInput(f"{name}: indices must be integers, got {dtype}")

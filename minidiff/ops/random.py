@@ -8,6 +8,7 @@ from .. import backend
 from ..backend import Array
 from ..errors import BadInput
 from ..tensor import Tensor
+from .elementwise import check_floating
 
 
 def check_probability(name: str, argument: str, p: float) -> None:
@@ -26,6 +27,7 @@ def dropout_factors(shape: tuple[int, ...], p: float, like: Array) -> Array:
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """Each number set to 0 with probability p and the rest divided by 1 − p; x itself when not training."""
     check_probability("dropout", "p", p)
+    check_floating("dropout", x)
     return x * Tensor(dropout_factors(x.shape, p, x.data)) if training and p else x
 
 
@@ -34,4 +36,5 @@ def dropout2d(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     check_probability("dropout2d", "p", p)
     if x.ndim != 4:
         raise BadInput(f"dropout2d: x must be (N,C,H,W), got shape {x.shape}")
+    check_floating("dropout2d", x)
     return x * Tensor(dropout_factors((*x.shape[:2], 1, 1), p, x.data)) if training and p else x

@@ -25,12 +25,21 @@ def check_axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
     axes = axis if isinstance(axis, tuple | list) else (axis,)
     for a in axes:
+        if not isinstance(a, int | np.integer):
+            raise BadInput(f"{name}: an axis is a whole number, or several or None for all; got {axis!r}")
         if not -ndim <= a < ndim:
             raise BadInput(f"{name}: axis {a} is not in a tensor of {ndim} dimensions")
     axes = tuple(sorted(int(a) % ndim for a in axes))
     if len(set(axes)) != len(axes):
         raise BadInput(f"{name}: axis {axis} names a dimension twice")
     return axes
+
+
+def check_axis(name: str, axis: int, ndim: int) -> int:
+    """The number, 0 … ndim − 1, of an axis for what goes along one alone."""
+    if not isinstance(axis, int | np.integer):
+        raise BadInput(f"{name}: axis must be one whole number, got {axis!r}")
+    return check_axes(name, axis, ndim)[0]
 
 
 def check_nonempty(name: str, x: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -100,10 +109,15 @@ class CumSum(Op):
         return gy.flip(self.axis).cumsum(self.axis).flip(self.axis)
 
 
+def _countable(x: Tensor) -> Tensor:
+    """Booleans and unsigned numbers as int64, PyTorch's choice: uint64, NumPy's, makes float64 of what it meets."""
+    return astype(x, np.int64) if x.dtype.kind in "bu" else x
+
+
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Σ x over the given axes, or over all. Of booleans: how many are true."""
     axes = check_axes("sum", axis, x.ndim)
-    return Sum(axes=axes, keepdims=keepdims)(astype(x, np.int64) if x.dtype.kind == "b" else x)
+    return Sum(axes=axes, keepdims=keepdims)(_countable(x))
 
 
 def sum_to(x: Tensor, shape: tuple[int, ...], where: str = "sum_to") -> Tensor:
@@ -119,8 +133,7 @@ def sum_to(x: Tensor, shape: tuple[int, ...], where: str = "sum_to") -> Tensor:
 
 def cumsum(x: Tensor, axis: int) -> Tensor:
     """Running sums along one axis: each number and all before it."""
-    (axis,) = check_axes("cumsum", axis, x.ndim)
-    return CumSum(axis=axis)(x)
+    return CumSum(axis=check_axis("cumsum", axis, x.ndim))(_countable(x))
 
 
 def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -197,7 +210,7 @@ def _product_before(x: Array) -> Array:
 def prod(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Π x over the given axes, or over all; its gradients are right also where x is 0."""
     axes = check_axes("prod", axis, x.ndim)
-    x = astype(x, np.int64) if x.dtype.kind == "b" else x
+    x = _countable(x)
     rest = tuple(i for i in range(x.ndim) if i not in axes)
     n = math.prod(x.shape[a] for a in axes)
     y = Prod()(reshape(transpose(x, (*axes, *rest)), (n, *(x.shape[i] for i in rest))))
@@ -278,14 +291,18 @@ def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Where the largest number along `axis` stands (None: counted through all of x), the first of equals; no gradient."""
-    check_nonempty("argmax", x, check_axes("argmax", axis, x.ndim))
-    return Tensor(array_module(x.data).argmax(x.data, axis=axis, keepdims=keepdims))
+    return _place("argmax", x, axis, keepdims)
 
 
 def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Where the smallest number along `axis` stands (None: counted through all of x), the first of equals; no gradient."""
-    check_nonempty("argmin", x, check_axes("argmin", axis, x.ndim))
-    return Tensor(array_module(x.data).argmin(x.data, axis=axis, keepdims=keepdims))
+    return _place("argmin", x, axis, keepdims)
+
+
+def _place(name: str, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
+    axis = None if axis is None else check_axis(name, axis, x.ndim)
+    check_nonempty(name, x, check_axes(name, axis, x.ndim))
+    return Tensor(getattr(array_module(x.data), name)(x.data, axis=axis, keepdims=keepdims))
 
 
 def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,9 +92,17 @@ def _several(axis: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(axis) if isinstance(axis, tuple | list) else (axis,)  # type: ignore[return-value]
 
 
+def _shape(name: str, shape: int | Sequence[int]) -> tuple[int, ...]:
+    """A shape as a tuple; one whole number is that of a vector."""
+    try:
+        return tuple(map(operator.index, shape if hasattr(shape, "__iter__") else (shape,)))  # type: ignore[arg-type]
+    except TypeError:
+        raise BadInput(f"{name}: a shape is made of whole numbers, got {shape!r}") from None
+
+
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     """The numbers of x in another shape; one dimension may be −1, "whatever is left"."""
-    shape = tuple(shape)
+    shape = _shape("reshape", shape)
     known = math.prod(n for n in shape if n != -1)
     possible = all(n >= -1 for n in shape) and shape.count(-1) <= 1
     fits = possible and (known and x.size % known == 0 if -1 in shape else known == x.size)
@@ -167,7 +176,7 @@ def moveaxis(x: Tensor, source: int | Sequence[int], destination: int | Sequence
 
 def broadcast_to(x: Tensor, shape: Sequence[int]) -> Tensor:
     """x repeated along dimensions of length 1, and along new ones in front, to `shape`."""
-    shape = tuple(shape)
+    shape = _shape("broadcast_to", shape)
     try:
         fits = np.broadcast_shapes(x.shape, shape) == shape
     except ValueError:
@@ -179,7 +188,7 @@ def broadcast_to(x: Tensor, shape: Sequence[int]) -> Tensor:
 
 def expand(x: Tensor, shape: Sequence[int]) -> Tensor:
     """x repeated like `broadcast_to`; −1 leaves a dimension of x as long as it is."""
-    shape = tuple(shape)
+    shape = _shape("expand", shape)
     lead = len(shape) - x.ndim
     if lead < 0 or any(n < 0 and (n != -1 or i < lead) for i, n in enumerate(shape)):
         raise BadInput(f"expand: {shape} must have {x.ndim} dimensions or more, and -1 only for those of x {x.shape}")
@@ -450,6 +459,10 @@ def pad(x: Tensor, widths: Sequence[tuple[int, int]], mode: str = "constant", va
     if mode not in PAD_MODES:
         raise BadInput(f"pad: mode {mode!r} is unknown; it is one of: {', '.join(PAD_MODES)}")
     if mode == "constant":
+        with np.errstate(invalid="ignore"):
+            held = x.dtype.kind == "f" or np.asarray(value).astype(x.dtype) == value
+        if not held:
+            raise BadInput(f"pad: x holds {x.dtype}, which has no {value}; convert x with .astype, or give another value")
         return Pad(widths=widths, value=value)(x)
     for axis, pair in enumerate(widths):
         if any(pair):

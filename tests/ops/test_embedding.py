@@ -35,6 +35,11 @@ def test_the_padding_row_is_read_but_takes_no_gradient(torch, padding_idx):
     assert not w.grad.data[2].any()
 
 
+def test_an_empty_list_names_nothing():
+    assert ops.embedding([], table()).shape == (0, 3)
+    assert ops.one_hot([[]], 3).shape == (1, 0, 3)
+
+
 def test_no_indices_give_no_rows():
     w = table()
     y = ops.embedding(np.zeros((0, 2), int), w)
