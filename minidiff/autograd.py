@@ -100,6 +100,7 @@ class Op:
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         self._kept: tuple[Array, ...] = ()
+        _check_tensors(self, inputs)
         arrays = [x.data for x in inputs]
         if len(arrays) > 1:
             _tell_apart(self, arrays)
@@ -162,6 +163,7 @@ class FusedOp(Op):
     portable = False
 
     def __call__(self, *inputs: Tensor) -> Tensor:
+        _check_tensors(self, inputs)
         if self.portable or kernels.available(inputs[0].data):
             return super().__call__(*inputs)
         return type(self).reference(*inputs, **self.options)
@@ -208,6 +210,12 @@ class Slot:
         if self.edge is not None:
             x.requires_grad, x.creator = True, op if self.edge is OUTPUT else self.edge
         return x
+
+
+def _check_tensors(op: Op, inputs: Sequence[Any]) -> None:
+    for x in inputs:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{op.name}: a Tensor is needed, not {type(x).__name__}; make one with minidiff.tensor(…)")
 
 
 def _tell_apart(op: Op, arrays: list[Array]) -> None:

@@ -110,6 +110,8 @@ class Subject:
             return [y.numpy() for y in ys]
         given = self.reference(*self.arrays)
         given = given if len(ys) > 1 else [given]
+        if len(given) != len(ys):
+            raise BadInput(f"{self.name}: fn has {len(ys)} outputs and reference {len(given)}; they must be as many")
         return [v.numpy() if isinstance(v, Tensor) else np.asarray(v) for v in given]
 
     @cached_property

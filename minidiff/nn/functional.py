@@ -108,7 +108,8 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.
 
     mode is "constant", "reflect", "replicate" or "circular"; see `ops.pad`, which takes pairs in order.
     """
+    pad = tuple(pad) if isinstance(pad, Sequence) else (pad,)
     if len(pad) % 2 or len(pad) > 2 * x.ndim:
-        raise BadInput(f"pad: pad {tuple(pad)} must be a pair for each dimension to pad, the last first (x {x.shape})")
+        raise BadInput(f"pad: pad {pad} must be a pair for each dimension to pad, the last first (x {x.shape})")
     pairs = [*zip(pad[::2], pad[1::2], strict=True)]
     return pad_each(x, [(0, 0)] * (x.ndim - len(pairs)) + pairs[::-1], mode, value)

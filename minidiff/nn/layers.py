@@ -273,6 +273,8 @@ class _InstanceNorm(_ChannelNorm):
         self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = False,
         track_running_stats: bool = False,
     ) -> None:  # fmt: skip
+        if momentum is None:
+            raise BadInput(f"{type(self).__name__}: momentum must be a number, got None; only BatchNorm averages over all batches")
         super().__init__(num_features, eps, momentum, affine, track_running_stats)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -610,7 +612,7 @@ class ModuleList(Module):
         return (module for _, module in self._members(Module))
 
     def __getitem__(self, index: int | slice) -> Any:
-        """The module at an index, or a new list of those in a slice."""
+        """The module at an index, or a new list of those in a slice, named "0", "1", …"""
         found = list(self)[index]
         return self._of(found) if isinstance(index, slice) else found
 

@@ -2,6 +2,9 @@
 
 In each class: the formula, and on its right the gradient rule. g is the gradient of the letter
 behind it, so `ga = gy b` reads ∂L/∂a = ∂L/∂y · b.
+
+Where dtypes meet, floating-point wins over whole numbers and the larger over the smaller; a Python
+number follows. A tensor of one number counts like any other here (in PyTorch it would follow too).
 """
 
 from __future__ import annotations

@@ -223,6 +223,8 @@ def _targets(
             f" got x {x.shape}, target {target.shape} {target.dtype}"
         )
     check_floating(name, x)
+    if not x.shape[1]:
+        raise BadInput(f"{name}: x {x.shape} has no classes; axis 1 must have one or more")
     k, beside_x = x.shape[1], (-1, *(1 for _ in x.shape[2:]))    # beside_x: (K,) as (K,1,…)
     if labels:
         t, counted = _one_hot(name, x, target.data, ignore_index)
@@ -236,7 +238,7 @@ def _targets(
     if weight is not None:
         weight = reshape(_constant(name, "weight", weight, x, (k,)), beside_x)
         t, counts = t * weight, None if counts is None else counts * weight
-    return t, float(x.size // max(k, 1) if counts is None else sum(counts).data)
+    return t, float(x.size // k if counts is None else sum(counts).data)
 
 
 def _one_hot(name: str, x: Tensor, labels: Array, ignore_index: int) -> tuple[Tensor, Tensor]:

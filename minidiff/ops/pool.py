@@ -260,7 +260,8 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | None | tuple[int | None, i
     """x (N,C,H,W) averaged down to output_size, by windows that cover the image as evenly as whole pixels can.
 
     Window i of H' reaches from pixel ⌊i H / H'⌋ to ⌈(i + 1) H / H'⌉. None leaves an axis as it is.
-    Where the windows are not all alike, y = A x Bᵀ with A[i,k] = 1 / length of window i, for each pixel k in it.
+    Where the windows are not all alike, y = A x Bᵀ with A[i,k] = 1 / length of window i, for each pixel k in it,
+    and one number that is not finite spoils the whole image: 0 · ∞ is none. In PyTorch it spoils its windows only.
     """
     name = "adaptive_avg_pool2d"
     _images(name, x, 2)

@@ -85,7 +85,8 @@ def interpolate(
                          so that the place is i (H − 1)/(H' − 1)
 
     Both modes are linear in x and treat rows and columns alike: y = A x Bᵀ with A (H',H) the weights
-    of each new line in the old ones.
+    of each new line in the old ones. So one number that is not finite spoils the whole image (in
+    "bilinear") or gradient (in both): 0 · ∞ is none. In PyTorch it spoils its neighbours only.
     """
     _, _, *old = _images("interpolate", x)
     if mode not in ("nearest", "bilinear"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minidiff import nn, ops
+from minidiff.checks.testing import check_op
 from minidiff.errors import BadInput
 from minidiff.nn import functional as F
 from minidiff.tensor import Tensor, tensor
@@ -68,6 +69,13 @@ MESSAGES = [
     (lambda: ops.dropout2d(zeros(1, 1, 1, 1, dtype=np.int64)), "dropout2d: x must hold floating-point numbers, got int64"),
     (lambda: ops.adaptive_avg_pool2d(X, (1, 2, 3)), "adaptive_avg_pool2d: output_size must be one size or two, got (1, 2, 3)"),
     (lambda: ops.conv2d(X, zeros(0, 4, 3, 3)), "conv2d: weight (0, 4, 3, 3) has no elements"),
+    (lambda: F.pad(zeros(2), 1), "pad: pad (1,) must be a pair for each dimension to pad, the last first (x (2,))"),
+    (lambda: F.cross_entropy(zeros(2, 0), np.zeros((2, 0), np.float32), reduction="none"),
+     "cross_entropy: x (2, 0) has no classes; axis 1 must have one or more"),
+    (lambda: nn.InstanceNorm2d(3, momentum=None, track_running_stats=True),
+     "InstanceNorm2d: momentum must be a number, got None; only BatchNorm averages over all batches"),
+    (lambda: check_op(lambda x: (x, x), [np.ones(2)], reference=lambda x: (x,), name="twice"),
+     "twice: fn has 2 outputs and reference 1; they must be as many"),
     (lambda: zeros(2).cumsum(1), "cumsum: axis 1 is not in a tensor of 1 dimensions"),
     (lambda: zeros(2, 1).var(1), "var: 1 numbers of x (2, 1) do not outnumber correction 1; use more, or a smaller correction"),
     (lambda: zeros(3).std(correction=3), "std: 3 numbers of x (3,) do not outnumber correction 3; use more, or a smaller correction"),
@@ -253,6 +261,12 @@ def test_an_index_out_of_range_names_the_shape():
 def test_what_is_no_number_is_a_type_error():
     with pytest.raises(TypeError, match="^a tensor, array or number is needed, not NoneType$"):
         zeros(2) + None
+
+
+@pytest.mark.parametrize(("call", "name"), [(ops.sum, "Sum"), (ops.softmax, "Softmax"), (ops.gelu, "GELU"), (ops.silu, "SiLU")])
+def test_an_array_is_no_tensor(call, name):
+    with pytest.raises(TypeError, match=re.escape(f"{name}: a Tensor is needed, not ndarray; make one with minidiff.tensor(…)")):
+        call(np.ones(3, np.float32))
 
 
 def test_bad_input_is_a_value_error_also_through_a_layer():
