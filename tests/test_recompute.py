@@ -272,3 +272,12 @@ def test_an_error_inside_comes_out_and_leaves_the_engine_as_it_was(rng):
     from minidiff.autograd import mode
 
     assert mode.watchers == ()
+
+
+def test_statistics_are_forgotten_too():
+    """What carries no gradient is kept beside the numbers, in `cache`; it is dropped and computed again like them."""
+    x = md.tensor(np.arange(8.0).reshape(1, 2, 4), requires_grad=True)
+    plain, saving = (fn(lambda x: F.group_norm(x, 1), x) for fn in (lambda f, x: f(x), md.checkpoint))
+    assert plain.creator.cache is not None and saving.creator.cache is None
+    u = np.arange(8.0).reshape(1, 2, 4) ** 2
+    np.testing.assert_array_equal(md.grad(saving, x, u).numpy(), md.grad(plain, x, u).numpy())
