@@ -367,7 +367,7 @@ def _write_samples(out: Path, images: Any, labels: Any, loaded: Any, args: argpa
     import numpy as np
 
     from . import viz
-    from .train.checkpoint import atomic_path
+    from .files import atomic_path
 
     if out.suffix.lower() == ".npz":
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -386,8 +386,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     import time
 
     from .evaluate import is_samples, judge_samples, read_samples
+    from .files import atomic_path
     from .train import records
-    from .train.checkpoint import atomic_path
 
     out = _writable_file(Path(args.json), (".json",), "--json") if args.json else None
     start = time.perf_counter()

@@ -47,7 +47,7 @@ def main_bench(args: argparse.Namespace) -> int:
         backend.set_kernels(before)
     print(render(record))
     if args.json:
-        from ..train.checkpoint import atomic_path
+        from ..files import atomic_path
 
         with atomic_path(Path(args.json)) as temporary:
             Path(temporary).write_text(json.dumps(record, indent=1) + "\n")

@@ -59,8 +59,8 @@ def _bar(things: Iterable[T], total: int, unit: str) -> Iterator[T]:
 
 
 def _write(path: Path, figures: dict[str, Any]) -> None:
+    from ..files import atomic_path
     from ..train import records
-    from ..train.checkpoint import atomic_path
 
     about = {"command": records.command_line(), "commit": records.commit(), "time": records.now(),
              "versions": records.versions()}  # fmt: skip

@@ -21,12 +21,6 @@ class DownloadError(Exception):
     """No mirror gave the file; the message says why for each."""
 
 
-def cache_folder(*parts: str) -> Path:
-    """A folder below the cache: ``MINIDIFF_CACHE``, or ``~/.cache/minidiff``. It may not exist yet."""
-    root = os.environ.get("MINIDIFF_CACHE") or "~/.cache/minidiff"
-    return Path(root).expanduser().joinpath(*parts)
-
-
 def sha256(stream: BinaryIO) -> str:
     """The SHA-256 of what is left of a stream, in hexadecimal digits."""
     digest = hashlib.sha256()

@@ -31,8 +31,8 @@ from pathlib import Path
 import numpy as np
 
 from minidiff.data.dataset import Dataset
-from minidiff.data.download import cache_folder
 from minidiff.errors import BadInput
+from minidiff.files import cache_folder
 
 SIZES = {"train": 12_000, "test": 2_000}
 SIZE = 28          # pixels; the digit is about 20 high, as in MNIST

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from minidiff.data.dataset import Dataset
-from minidiff.data.download import DownloadError, Progress, cache_folder, download, sha256
+from minidiff.data.download import DownloadError, Progress, download, sha256
 from minidiff.data.idx import open_bytes, read_idx, read_pair
 from minidiff.errors import BadInput
+from minidiff.files import cache_folder
 
 SUFFIXES = (".gz", "", ".xz")          # as published first
 

@@ -59,7 +59,7 @@ def save_judge(model: Classifier, path: str | Path, accuracy: float) -> None:
     """Write the classifier with its test accuracy; float16 weights halve the file."""
     import json
 
-    from ..train.checkpoint import atomic_path
+    from ..files import atomic_path
 
     meta = json.dumps({"format": FORMAT, "version": 1, "config": model.config, "accuracy": accuracy})
     weights = {f"model/{name}": array.astype(np.float16) for name, array in model.state_dict().items()}

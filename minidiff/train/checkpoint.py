@@ -7,11 +7,9 @@ anything able to read NumPy files can read it.
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import BadInput
+from ..files import atomic_path
 
 if TYPE_CHECKING:
     from ..diffusion import Schedule
@@ -32,37 +31,6 @@ Arrays = dict[str, dict[str, np.ndarray]]            # group -> name -> array
 
 
 # ------------------------------------------------------------------------------------------------ writing
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on leaving, flush it to the disk and rename it into place.
-
-    A reader sees the old file or the new one, never a part. When the block raises, the old file stays and the
-    temporary one is removed. The temporary name keeps the ending, which image writers go by.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename itself durable; systems that cannot open a folder (Windows) need no such call."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
 
 def save(path: str | Path, arrays: Mapping[str, Mapping[str, Any]], meta: Mapping[str, Any]) -> Path:
     """Write ``arrays[group][name]`` and ``meta`` to ``path`` atomically; numbers are stored as 0-d arrays."""

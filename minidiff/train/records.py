@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import BadInput
-from .checkpoint import atomic_path
+from ..files import atomic_path
 
 PACKAGES = ("minidiff", "numpy", "scipy", "matplotlib", "pillow", "tqdm", "threadpoolctl", "numba", "cupy")
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from minidiff.errors import BadInput
+from minidiff.files import atomic_path
 from minidiff.train import checkpoint
-from minidiff.train.checkpoint import atomic_path, load, save
+from minidiff.train.checkpoint import load, save
 
 ARRAYS = {"model": {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.bias": np.zeros(0, np.float16)},
           "optimizer": {"lr": 1e-3, "t.0": 7}}
