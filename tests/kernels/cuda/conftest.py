@@ -1,0 +1,30 @@
+"""The GPU's kernels, run by the emulator: what they need here, and each test with threads in both orders."""
+
+import importlib.util
+import shutil
+
+import numpy as np
+import pytest
+
+from minidiff.kernels.cuda import runtime
+
+
+def pytest_collection_modifyitems(items):
+    missing = [name for name in ("ml_dtypes",) if importlib.util.find_spec(name) is None]
+    missing += [] if shutil.which("g++") else ["g++"]
+    if missing:
+        for item in items:
+            if "kernels/cuda" in str(item.path):
+                item.add_marker(pytest.mark.skip(reason=f"emulating CUDA kernels needs {' and '.join(missing)}"))
+
+
+@pytest.fixture(params=[False, True], ids=["forwards", "backwards"])
+def order(request, monkeypatch):
+    """Threads and blocks in both orders: where a barrier is missing, the results differ."""
+    monkeypatch.setattr(runtime, "backwards", request.param)
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
