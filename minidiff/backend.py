@@ -11,13 +11,15 @@ differently, or the standard lacks, is here under "spelling".
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import inspect
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -338,6 +340,60 @@ def set_kernels(name: str) -> None:
     if name == "numba" and importlib.util.find_spec("numba") is None:
         raise BadInput("set_kernels: numba is not installed; pip install minidiff[fast], or use numpy")
     _kernels = name
+
+
+# ---------------------------------------------------------------------------------------- precision
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+class _Precision(threading.local):
+    name = "fp32"
+
+
+_precision = _Precision()
+
+
+def get_precision() -> str:
+    """How the GPU's kernels multiply, in this thread; see `set_precision`."""
+    return _precision.name
+
+
+def set_precision(name: str) -> None:
+    """Choose how the GPU's kernels multiply float32 numbers, in this thread. Raises BadInput.
+
+    fp32   as they are
+    tf32   on the tensor cores, which read 10 bits of each number's mantissa and add up in float32
+    bf16   convolutions take and give bfloat16, 7 bits of mantissa: half the memory to move. Weights, statistics and
+           sums stay float32
+
+    The CPU's kernels always compute in the dtype of their arrays.
+    """
+    if name not in PRECISIONS:
+        raise BadInput(f"set_precision: {name!r} is unknown; it is one of: {', '.join(PRECISIONS)}")
+    if name == "bf16":
+        bfloat16()
+    _precision.name = name
+
+
+@contextlib.contextmanager
+def precision(name: str) -> Iterator[None]:
+    """`with precision("tf32"):` sets the precision, and afterwards what it was. Raises BadInput."""
+    before = get_precision()
+    set_precision(name)
+    try:
+        yield
+    finally:
+        set_precision(before)
+
+
+def bfloat16() -> np.dtype:
+    """The dtype of 16-bit numbers with float32's range, which NumPy leaves to the package ml_dtypes. Raises BadInput."""
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise BadInput("bfloat16 needs the package ml_dtypes, which is not installed; pip install ml_dtypes") from None
+    return np.dtype(ml_dtypes.bfloat16)
 
 
 # ----------------------------------------------------------------------------------------- chance

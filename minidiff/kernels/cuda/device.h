@@ -91,7 +91,7 @@ DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[
 
 struct alignas(16) Four { uint32_t word[4]; };        // 16 bytes: what a thread best reads or writes at once
 
-DEVICE int divide_up(int a, int b) { return (a + b - 1) / b; }
+constexpr DEVICE int divide_up(int a, int b) { return (a + b - 1) / b; }
 
 // The sum over the 32 lanes of a warp, in every lane.
 DEVICE float warp_sum(float x) {

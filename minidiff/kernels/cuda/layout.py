@@ -28,12 +28,7 @@ def math_of(x: Array) -> str:
     """How products of x are computed: "BF16" for bfloat16, else "FP32", or "TF32" where the precision allows it."""
     if type_name(x) == "bf16":
         return "BF16"
-    return "FP32" if precision() == "fp32" else "TF32"
-
-
-def precision() -> str:
-    """The precision asked for: "fp32", "tf32" or "bf16"."""
-    return backend.get_precision() if hasattr(backend, "get_precision") else "fp32"
+    return "FP32" if backend.get_precision() == "fp32" else "TF32"
 
 
 def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:

@@ -1,0 +1,67 @@
+"""Sums and changes of type on the GPU; see elementwise.cu."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from ...backend import Array, array_module
+from .layout import type_name
+from .runtime import Kernel
+
+V, THREADS = 8, 256                                              # numbers of a thread, threads of a block
+
+
+def cast(x: Array, dtype: Any) -> Array:
+    """x in float32 or bfloat16, in the same order in memory; itself if it is that already."""
+    dtype = np.dtype(dtype)
+    if x.dtype == dtype:
+        return x
+    x = dense(x)
+    y = array_module(x).empty_like(x, dtype=dtype)
+    _kernel("cast", A=type_name(x), B="float", Y=type_name(y))(_blocks(x.size), THREADS, x, y, x.size)
+    return y
+
+
+def add(a: Array, b: Array) -> Array | None:
+    """a + b of one shape and order in memory, float32 or bfloat16; the result has the wider type of the two."""
+    a, b = dense(a), in_order_of(a, b)
+    y = array_module(a).empty_like(a, dtype=a.dtype if type_name(b) == "bf16" else b.dtype)
+    _kernel("add", A=type_name(a), B=type_name(b), Y=type_name(y))(_blocks(y.size), THREADS, a, b, y, y.size)
+    return y
+
+
+def dense(x: Array) -> Array:
+    """x without gaps in memory, its axes in whatever order: itself where it is so."""
+    return x if _dense_strides(x) is not None else x.copy(order="K")
+
+
+def in_order_of(a: Array, b: Array) -> Array:
+    """b, of a's shape, with its numbers in memory in the order that those of a dense a have."""
+    if b.strides == tuple(s // a.itemsize * b.itemsize for s in a.strides):
+        return b
+    c = array_module(a).empty_like(a, dtype=b.dtype)
+    c[...] = b
+    return c
+
+
+def _dense_strides(x: Array) -> tuple[int, ...] | None:
+    size = x.itemsize
+    for n, step in sorted(zip(x.shape, x.strides, strict=True), key=lambda pair: (pair[1], pair[0])):
+        if n == 1:
+            continue
+        if step != size:
+            return None
+        size *= n
+    return x.strides
+
+
+def _blocks(n: int) -> int:
+    return -(-n // (V * THREADS))
+
+
+@functools.cache
+def _kernel(name: str, **types: str) -> Kernel:
+    return Kernel("elementwise.cu", name, **types)
