@@ -76,10 +76,16 @@ def bias_gradient(gy: Array) -> Array:
     (n, o, h, w), threads = gy.shape, 256
     pixels = n * h * w
     blocks = max(1, min(264, -(-pixels // 64)))
-    partial, gb = empty((blocks, o), np.float32, gy), empty((o,), np.float32, gy)
+    partial = empty((blocks, o), np.float32, gy)
     _sum("channel_sum", type_name(gy))(blocks, threads, gy, partial, pixels, o, pitch, -(-pixels // blocks), shared=4 * threads)
-    _sum("add_blocks", type_name(gy))(-(-o // 128), 128, partial, gb, blocks, o)
-    return gb
+    return add_up(partial)
+
+
+def add_up(partial: Array) -> Array:
+    """The sums of the columns of a float32 array, row after row.            # (R,C) -> (C,)"""
+    total = empty(partial.shape[1:], np.float32, partial)
+    _sum("add_blocks", "float")(-(-partial.shape[1] // 128), 128, partial, total, *partial.shape)
+    return total
 
 
 @functools.cache

@@ -21,7 +21,7 @@ def cast(x: Array, dtype: Any) -> Array:
         return x
     x = dense(x)
     y = array_module(x).empty_like(x, dtype=dtype)
-    _kernel("cast", A=type_name(x), B="float", Y=type_name(y))(_blocks(x.size), THREADS, x, y, x.size)
+    _kernel("cast", A=type_name(x), B="float", Y=type_name(y))(blocks(x.size), THREADS, x, y, x.size)
     return y
 
 
@@ -29,7 +29,7 @@ def add(a: Array, b: Array) -> Array | None:
     """a + b of one shape and order in memory, float32 or bfloat16; the result has the wider type of the two."""
     a, b = dense(a), in_order_of(a, b)
     y = array_module(a).empty_like(a, dtype=a.dtype if type_name(b) == "bf16" else b.dtype)
-    _kernel("add", A=type_name(a), B=type_name(b), Y=type_name(y))(_blocks(y.size), THREADS, a, b, y, y.size)
+    _kernel("add", A=type_name(a), B=type_name(b), Y=type_name(y))(blocks(y.size), THREADS, a, b, y, y.size)
     return y
 
 
@@ -58,7 +58,8 @@ def _dense_strides(x: Array) -> tuple[int, ...] | None:
     return x.strides
 
 
-def _blocks(n: int) -> int:
+def blocks(n: int) -> int:
+    """How many blocks n numbers take."""
     return -(-n // (V * THREADS))
 
 
