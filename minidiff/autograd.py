@@ -72,6 +72,7 @@ class Op:
 
     edges: tuple[Edge, ...] = ()  # where each input came from; None where no gradient is needed
     released = False
+    takes_bfloat16 = False  # else it is given float32 in place of bfloat16, and gives float32
     cache: Any = None
     hooks: Hooks | None = None
     block: Any = None  # the checkpointed block that must be computed again before backward
@@ -101,12 +102,14 @@ class Op:
     def __call__(self, *inputs: Tensor) -> Tensor:
         self._kept: tuple[Array, ...] = ()
         _check_tensors(self, inputs)
+        if backend.narrow and not self._takes(inputs):
+            inputs = tuple([x.astype("float32") if backend.is_bfloat16(x.data) else x for x in inputs])
         arrays = [x.data for x in inputs]
         if len(arrays) > 1:
             _tell_apart(self, arrays)
         y = self.forward(*arrays)
         out = Tensor(y)
-        if mode.recording and out.dtype.kind == "f" and any([x.requires_grad for x in inputs]):
+        if mode.recording and backend.kind(out.dtype) == "f" and any([x.requires_grad for x in inputs]):
             self._record(inputs, arrays, y)
             out.requires_grad, out.creator = True, self
         else:
@@ -114,6 +117,9 @@ class Op:
         for watcher in mode.watchers:
             watcher.called(self, arrays, y)
         return out
+
+    def _takes(self, inputs: Sequence[Tensor]) -> bool:
+        return self.takes_bfloat16
 
     def _record(self, inputs: Sequence[Tensor], arrays: Sequence[Array], y: Array) -> None:
         self.order = next(clock)
@@ -167,6 +173,9 @@ class FusedOp(Op):
         if self.portable or kernels.available(inputs[0].data):
             return super().__call__(*inputs)
         return type(self).reference(*inputs, **self.options)
+
+    def _takes(self, inputs: Sequence[Tensor]) -> bool:
+        return self.takes_bfloat16 and kernels.available(inputs[0].data)
 
     @staticmethod
     def reference(*inputs: Any, **options: Any) -> Tensor:
@@ -407,7 +416,7 @@ def _fit(op: Op, i: int, gx: Tensor) -> Tensor:
     if gx.shape != shape:
         gx = sum_to(gx, shape, where=f"{op.name}.backward, input {i}")
     if gx.dtype != dtype:
-        if all(other == dtype for _, other in op.input_types if other.kind == "f"):
+        if all(other == dtype for _, other in op.input_types if backend.kind(other) == "f"):
             raise TypeError(f"{op.name}.backward gives a gradient of {gx.dtype} for input {i} of {dtype}")
         gx = astype(gx, dtype)
     return gx
@@ -421,7 +430,7 @@ def _upstream(name: str, y: Tensor, gy: Any) -> Tensor:
             raise BadInput(f"{name}: gy is needed for a tensor of shape {y.shape}; only a single number has a default")
         return Tensor(backend.full(y.shape, 1.0, like=y.data))
     gy = gy if isinstance(gy, Tensor) else Tensor(backend.asarray(gy, like=y.data))
-    if gy.dtype.kind not in "fiub":
+    if backend.kind(gy.dtype) not in "fiub":
         raise BadInput(f"{name}: gy must hold real numbers, got {gy.dtype}")
     if gy.shape != y.shape:
         raise BadInput(f"{name}: gy has shape {gy.shape}, the tensor has {y.shape}")

@@ -17,6 +17,7 @@ import importlib.util
 import inspect
 import os
 import platform
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -141,9 +142,27 @@ def dtype_of(x: Array) -> np.dtype:
     return x.dtype if isinstance(x.dtype, np.dtype) else np.dtype(str(x.dtype).rpartition(".")[2])
 
 
+def kind(dtype: np.dtype) -> str:
+    """NumPy's letter for what a dtype holds ("f", "i", "u", "b" …), which for bfloat16 is "f" too."""
+    return "f" if dtype.kind == "V" and dtype.name == "bfloat16" else dtype.kind
+
+
+narrow = False  # whether bfloat16 has been asked for: until then, no array can hold it
+
+
+def is_bfloat16(x: Array) -> bool:
+    """Whether an array holds bfloat16 numbers."""
+    return narrow and dtype_of(x).name == "bfloat16"
+
+
+def named_dtype(dtype: Any) -> np.dtype:
+    """A dtype, or the name of one, as NumPy's; also "bfloat16", which NumPy does not know by itself."""
+    return bfloat16() if isinstance(dtype, str) and dtype == "bfloat16" else np.dtype(dtype)
+
+
 def astype(x: Array, dtype: Any) -> Array:
     """x in another dtype; itself if it has it already."""
-    dtype = np.dtype(dtype)
+    dtype = named_dtype(dtype)
     if dtype_of(x) == dtype:
         return x
     return x.astype(dtype) if hasattr(x, "astype") else array_module(x).astype(x, _own_dtype(x, dtype))
@@ -313,7 +332,7 @@ def parallel(n: int, work: Callable[[int, int], Any]) -> list[Any]:
 
 # ---------------------------------------------------------------------------------------- kernels
 
-KERNELS = ("numpy", "numba")
+KERNELS = ("numpy", "numba", "emulated")
 _kernels: str | None = None
 
 
@@ -333,12 +352,17 @@ def get_kernels() -> str:
 
 
 def set_kernels(name: str) -> None:
-    """Use the CPU kernels written with "numpy" or compiled by "numba". Raises BadInput."""
+    """Use the CPU kernels written with "numpy" or compiled by "numba". Raises BadInput.
+
+    "emulated" runs the GPU's kernels on the CPU, one thread after the other: thousands of times slower, for tests.
+    """
     global _kernels
     if name not in KERNELS:
         raise BadInput(f"set_kernels: {name!r} is unknown; it is one of: {', '.join(KERNELS)}")
     if name == "numba" and importlib.util.find_spec("numba") is None:
         raise BadInput("set_kernels: numba is not installed; pip install minidiff[fast], or use numpy")
+    if name == "emulated" and shutil.which("g++") is None:
+        raise BadInput("set_kernels: emulating the GPU's kernels needs the compiler g++; install it (apt install g++)")
     _kernels = name
 
 
@@ -389,10 +413,12 @@ def precision(name: str) -> Iterator[None]:
 
 def bfloat16() -> np.dtype:
     """The dtype of 16-bit numbers with float32's range, which NumPy leaves to the package ml_dtypes. Raises BadInput."""
+    global narrow
     try:
         import ml_dtypes
     except ImportError:
         raise BadInput("bfloat16 needs the package ml_dtypes, which is not installed; pip install ml_dtypes") from None
+    narrow = True
     return np.dtype(ml_dtypes.bfloat16)
 
 

@@ -75,6 +75,6 @@ def from_dlpack(x: Any) -> Tensor:
         array = backend.from_dlpack(x)
     except (BufferError, RuntimeError) as error:
         raise BadInput(f"from_dlpack: {error}") from None
-    if array.dtype.kind not in "fiub":
+    if backend.kind(array.dtype) not in "fiub":
         raise BadInput(f"from_dlpack: {array.dtype} is no number type; give floats, integers or booleans")
     return Tensor(array)

@@ -166,7 +166,7 @@ class Tensor(Methods, Interop):
 
 def check_differentiable(x: Tensor) -> None:
     """Raise BadInput for a tensor that asks for gradients and cannot have any."""
-    if x.dtype.kind != "f":
+    if backend.kind(x.dtype) != "f":
         raise BadInput(f"requires_grad needs floating-point numbers; this tensor is {x.dtype}; use .astype(numpy.float32)")
 
 
@@ -185,7 +185,7 @@ def tensor(data: Any, requires_grad: bool = False, device: str = "cpu", dtype: A
         array = backend.astype(array, dtype)
     elif array.dtype == np.float64 and not hasattr(data, "dtype"):
         array = array.astype(np.float32)
-    if backend.dtype_of(array).kind not in "fiub":
+    if backend.kind(backend.dtype_of(array)) not in "fiub":
         raise BadInput(f"tensor: {backend.dtype_of(array)} is no number type; give floats, integers or booleans")
     return Tensor(backend.to_device(array, backend.resolve_device(device)), requires_grad)
 

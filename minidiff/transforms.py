@@ -56,7 +56,7 @@ def jvp(fn: Callable[..., Any], inputs: Tensors, tangents: Tensors, create_graph
     """
     ys, xs = _apply("jvp", fn, _several(inputs), create_graph)
     vs = _checked_tangents("jvp", xs, tangents)
-    us = [Tensor(_zeros(y), requires_grad=y.dtype.kind == "f") for y in _several(ys)]
+    us = [Tensor(_zeros(y), requires_grad=backend.kind(y.dtype) == "f") for y in _several(ys)]
     with enable_grad():
         gxs = _pull(_several(ys), xs, us, create_graph=True)                       # Jᵀu
     moves = _pull([gx for gx in gxs if gx is not None], us, vs, create_graph)      # (Jᵀ)ᵀ v
@@ -84,7 +84,7 @@ def hessian(fn: Callable[..., Tensor], inputs: Tensors, create_graph: bool = Fal
         return tuple(g for g in gs if g is not None)
 
     rows = iter(jacobian(gradient, inputs, create_graph))
-    return _like(inputs, [next(rows) if x.dtype.kind == "f" else None for x in _several(inputs)])
+    return _like(inputs, [next(rows) if backend.kind(x.dtype) == "f" else None for x in _several(inputs)])
 
 
 def hvp(fn: Callable[..., Tensor], inputs: Tensors, tangents: Tensors, create_graph: bool = False) -> Any:
@@ -113,7 +113,7 @@ def _apply(name: str, fn: Callable[..., Any], inputs: Sequence[Tensor], create_g
 
 
 def _argument(x: Tensor, create_graph: bool) -> Tensor:
-    if x.dtype.kind != "f":
+    if backend.kind(x.dtype) != "f":
         return x
     return Alias()(x) if create_graph and x.requires_grad else Tensor(x.data, requires_grad=True)
 

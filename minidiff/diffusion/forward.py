@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import backend
 from ..backend import array_module
 from ..errors import BadInput
 from ..tensor import Tensor
@@ -19,7 +20,7 @@ def q_sample(schedule: Schedule, x0: Any, t: Any, eps: Any) -> Any:
     x0, eps (N,…) arrays or Tensors; t one step or (N,), 0 … T. What comes back is of x0's kind.
     """
     shape = x0.shape
-    if x0.dtype.kind != "f":
+    if backend.kind(x0.dtype) != "f":
         raise BadInput(f"q_sample: x0 must hold floating-point numbers in [-1,1], got {x0.dtype}")
     if eps.shape != shape:
         raise BadInput(f"q_sample: eps has shape {eps.shape}, x0 has {shape}")

@@ -6,26 +6,53 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import Any
+
+import numpy as np
 
 from .. import backend
-from ..backend import Array, array_module, asarray, to_numpy
+from ..backend import Array, array_module, asarray, astype, concat, is_bfloat16, to_numpy
 from ..errors import BadInput
 from . import cpu
 
-__all__ = ["array_module", "available", "erf", "of"]
+__all__ = ["add", "array_module", "available", "cast", "erf", "join", "matmul", "of", "special"]
 
 
 def available(x: Array) -> bool:
-    """Whether there are kernels for arrays like x."""
-    return array_module(x) is cpu.np
+    """Whether there are kernels for arrays like x: on the GPU of float32 and bfloat16, on the CPU of all but bfloat16."""
+    if _for_gpu(x):
+        return backend.dtype_of(x) == np.float32 or is_bfloat16(x)
+    return array_module(x) is np and not is_bfloat16(x)
+
+
+def _for_gpu(x: Array) -> bool:
+    """Whether arrays like x go to the GPU's kernels: CuPy's, and NumPy's while these are emulated."""
+    xp = array_module(x)
+    return xp.__name__ == "cupy" or (xp is np and backend.get_kernels() == "emulated")
 
 
 def of(x: Array) -> ModuleType:
     """The kernels for the device of `x`. Raises BadInput where there are none."""
-    if available(x):
-        return _compiled() if backend.get_kernels() == "numba" else cpu
-    raise BadInput(f"there are no kernels for arrays of {array_module(x).__name__}")
+    if not available(x):
+        raise BadInput(f"there are no kernels for arrays of {backend.dtype_of(x)} of {array_module(x).__name__}")
+    if _for_gpu(x):
+        return _cuda()
+    return _compiled() if backend.get_kernels() == "numba" else cpu
+
+
+def special(name: str, *arrays: Array) -> Callable[..., Any] | None:
+    """The kernel of that name where only some devices have one and it takes all of these arrays, else None."""
+    return getattr(of(arrays[0]), name, None) if all(map(available, arrays)) else None
+
+
+@functools.cache
+def _cuda() -> ModuleType:
+    """The kernels written in CUDA, imported when first used."""
+    from . import cuda
+
+    return cuda
 
 
 @functools.cache
@@ -43,3 +70,37 @@ def erf(x: Array) -> Array:
 
         return on_gpu(x)
     return cpu.erf(x) if available(x) else asarray(cpu.erf(to_numpy(x)), like=x)
+
+
+# What follows are operations that every array library has; a kernel takes their place where the library's own does not
+# know bfloat16, would bring the numbers into another order in memory, or calls what a CUDA graph cannot hold.
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """a @ b"""
+    kernel = special("matmul", a, b)
+    return a @ b if kernel is None else kernel(a, b)
+
+
+def add(a: Array, b: Array) -> Array:
+    """a + b; of bfloat16 numbers bfloat16, of those and float32 float32."""
+    kernel = special("add", a, b) if a.shape == b.shape else None
+    if kernel is not None:
+        return kernel(a, b)
+    if not (is_bfloat16(a) or is_bfloat16(b)):
+        return a + b
+    y = cast(a, np.float32) + cast(b, np.float32)
+    return cast(y, a.dtype) if a.dtype == b.dtype else y
+
+
+def cast(x: Array, dtype: Any) -> Array:
+    """x in another dtype; itself if it has it already."""
+    kernel, dtype = special("cast", x), backend.named_dtype(dtype)
+    between = dtype == np.float32 or dtype.name == "bfloat16"
+    return astype(x, dtype) if kernel is None or not between else kernel(x, dtype)
+
+
+def join(xs: Sequence[Array], axis: int) -> Array:
+    """Arrays joined along an axis; images that lie channels last, along their channels, by a kernel."""
+    kernel = special("join", *xs) if axis == 1 and xs[0].ndim == 4 and len({x.dtype for x in xs}) == 1 else None
+    return concat(xs, axis) if kernel is None else kernel(xs)

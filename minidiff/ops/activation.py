@@ -69,6 +69,8 @@ class GELU(FusedOp):
 
     approximate: str
 
+    takes_bfloat16 = True
+
     def forward(self, x: Array) -> Array:
         return kernels.of(x).gelu(x, self.approximate)
 
@@ -87,13 +89,16 @@ class GELU(FusedOp):
 class SiLU(FusedOp):
     """y = x σ(x), σ the sigmoid            gx = gy (σ + x σ (1 − σ))"""
 
-    portable = True
+    portable = takes_bfloat16 = True
 
     def forward(self, x: Array) -> Array:
-        return x * logistic(x)
+        kernel = kernels.special("silu", x)
+        return x * logistic(x) if kernel is None else kernel(x)
 
     def backward(self, gy: Array) -> Array:
         (x,) = self.saved
+        if kernel := kernels.special("silu_backward", x, gy):
+            return kernel(x, gy)
         s = logistic(x)
         return gy * (s * (1.0 + x * (1.0 - s)))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend, kernels
+from .. import backend
 from ..autograd import FusedOp
 from ..backend import Array, array_module, permute
 from ..errors import BadInput
@@ -150,7 +150,7 @@ class _Heads:
 
     def each_block(self, work: Callable[[slice, slice], Any]) -> None:
         """Call work(heads, queries) for every block; heads are shared over the threads where NumPy computes."""
-        on_cpu = kernels.available(self.like)
+        on_cpu = array_module(self.like) is np
         size = SCORES if on_cpu else 256 * SCORES
         some_heads = max(1, size // max(self.queries * self.keys, 1))
         some_queries = max(1, size // max(self.keys, 1))
@@ -195,7 +195,7 @@ def scaled_dot_product_attention(
         raise BadInput(
             f"{name}: q must be (…,L,E), k (…,S,E) and v (…,S,V); got q {q.shape}, k {k.shape}, v {v.shape}"
         )
-    if len({t.dtype for t in (q, k, v)}) > 1 or q.dtype.kind != "f":
+    if len({t.dtype for t in (q, k, v)}) > 1 or backend.kind(q.dtype) != "f":
         raise BadInput(f"{name}: q, k and v must share one floating-point dtype; got {q.dtype}, {k.dtype}, {v.dtype}")
     if 0 in (k.shape[-1], k.shape[-2]):
         raise BadInput(f"{name}: there is nothing to attend to in k {k.shape}")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import kernels
+from .. import backend, kernels
 from ..autograd import FusedOp
 from ..backend import Array
 from ..errors import BadInput
@@ -45,6 +45,8 @@ class Conv2d(FusedOp):
     padding: Pair
     dilation: Pair
     groups: int
+
+    takes_bfloat16 = True
 
     def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
         return kernels.of(x).conv2d(x, w, b, **self.options)
@@ -84,6 +86,8 @@ class ConvTranspose2d(FusedOp):
     output_padding: Pair
     dilation: Pair
     groups: int
+
+    takes_bfloat16 = True
 
     def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
         return kernels.of(x).conv_transpose2d(x, w, b, **self.options)
@@ -152,9 +156,10 @@ def _check(op: str, x: Tensor, w: Tensor, b: Tensor | None, groups: int, ndim: i
         )
     if b is not None and b.shape != (o,):
         raise BadInput(f"{op}: bias must have shape ({o},), got {b.shape}")
-    if len({t.dtype for t in (x, w, b) if t is not None}) > 1 or x.dtype.kind != "f":
+    dtypes = {np.dtype(np.float32) if backend.is_bfloat16(t.data) and t is x else t.dtype for t in (x, w, b) if t is not None}
+    if len(dtypes) > 1 or backend.kind(x.dtype) != "f":
         dtypes = ", ".join(str(t.dtype) for t in (x, w, b) if t is not None)
-        raise BadInput(f"{op}: x, weight and bias must share one floating-point dtype; got {dtypes}")
+        raise BadInput(f"{op}: x, weight and bias must share one floating-point dtype (x may be bfloat16 beside float32); got {dtypes}")
 
 
 def _named_padding(op: str, name: str, kernel: Any, stride: Any, dilation: Any) -> list[Pair]:

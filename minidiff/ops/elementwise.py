@@ -39,14 +39,14 @@ def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
             raise BadInput(f"a {type(x).__name__} of tensors would lose their history; use ops.stack")
         array = _numeric(np.asarray(x))
         if array.dtype == np.float64:
-            array = array.astype(np.float32 if like is None or like.dtype.kind != "f" else like.dtype)
+            array = array.astype(np.float32 if like is None or backend.kind(like.dtype) != "f" else like.dtype)
         return Tensor(backend.asarray(array, like=home))
     raise TypeError(f"a tensor, array or number is needed, not {type(x).__name__}")
 
 
 def _numeric(x: Array) -> Array:
     """x, which must hold numbers that a Tensor can: of another kind NumPy would drop a part, or ask Python for help."""
-    if backend.dtype_of(x).kind not in "fiub":
+    if backend.kind(backend.dtype_of(x)) not in "fiub":
         raise BadInput(f"{backend.dtype_of(x)} is no number type; give floats, integers or booleans")
     return x
 
@@ -54,10 +54,10 @@ def _numeric(x: Array) -> Array:
 def _dtype_of_number(x: bool | int | float, dtype: np.dtype) -> Any:
     """The dtype of a Python number that meets an array: the array's, unless that cannot hold it (−1 in uint8)."""
     if isinstance(x, float):
-        return dtype if dtype.kind == "f" else np.float32
+        return dtype if backend.kind(dtype) == "f" else np.float32
     if dtype.kind == "b":
         return dtype if isinstance(x, bool) else np.int64
-    return dtype if dtype.kind == "f" or np.iinfo(dtype).min <= x <= np.iinfo(dtype).max else np.int64
+    return dtype if backend.kind(dtype) == "f" or np.iinfo(dtype).min <= x <= np.iinfo(dtype).max else np.int64
 
 
 def _binary(op: Op, a: Any, b: Any) -> Tensor:
@@ -70,7 +70,7 @@ def _pair(name: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Two arguments as tensors whose shapes broadcast; an integer one takes the other's floating-point dtype."""
     a = as_tensor(a, b if isinstance(b, Tensor) else None)
     b = as_tensor(b, a)
-    if a.dtype.kind != b.dtype.kind:
+    if backend.kind(a.dtype) != backend.kind(b.dtype):
         a, b = to_one_kind(a, b)
     if a.shape != b.shape:
         _broadcast(name, a.shape, b.shape)
@@ -79,8 +79,8 @@ def _pair(name: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
 
 def to_one_kind(*xs: Tensor) -> list[Tensor]:
     """Whole numbers beside floating-point ones take the dtype of these: NumPy would make both float64."""
-    floating = [x.dtype for x in xs if x.dtype.kind == "f"]
-    return [astype(x, floating[0]) if floating and x.dtype.kind != "f" else x for x in xs]
+    floating = [x.dtype for x in xs if backend.kind(x.dtype) == "f"]
+    return [astype(x, floating[0]) if floating and backend.kind(x.dtype) != "f" else x for x in xs]
 
 
 def _broadcast(name: str, *shapes: tuple[int, ...]) -> None:
@@ -94,7 +94,7 @@ def _broadcast(name: str, *shapes: tuple[int, ...]) -> None:
 
 def check_floating(name: str, x: Tensor) -> Tensor:
     """x, which must hold floating-point numbers."""
-    if x.dtype.kind != "f":
+    if backend.kind(x.dtype) != "f":
         raise BadInput(f"{name}: x must hold floating-point numbers, got {x.dtype}")
     return x
 
@@ -102,17 +102,18 @@ def check_floating(name: str, x: Tensor) -> Tensor:
 def _float(x: Any) -> Tensor:
     """x as floating-point numbers: whole ones become float32, as in PyTorch."""
     x = as_tensor(x)
-    return x if x.dtype.kind == "f" else astype(x, np.float32)
+    return x if backend.kind(x.dtype) == "f" else astype(x, np.float32)
 
 
 class AsType(Op):
     """y = x in another dtype            gx = gy in x's dtype"""
 
     dtype: Any
+    takes_bfloat16 = True
 
     def forward(self, x: Array) -> Array:
         self.source = backend.dtype_of(x)
-        return backend.astype(x, self.dtype)
+        return kernels.cast(x, self.dtype)
 
     def backward(self, gy: Tensor) -> Tensor:
         return astype(gy, self.source)
@@ -122,6 +123,7 @@ class ToDevice(Op):
     """y = x on another device            gx = gy on x's device"""
 
     device: str
+    takes_bfloat16 = True
 
     def forward(self, x: Array) -> Array:
         self.source = backend.device_of(x)
@@ -147,8 +149,10 @@ def to_device(x: Tensor, device: str) -> Tensor:
 class Add(Op):
     """y = a + b            ga = gy,   gb = gy"""
 
+    takes_bfloat16 = True
+
     def forward(self, a: Array, b: Array) -> Array:
-        return a + b
+        return kernels.add(a, b)
 
     def backward(self, gy: Tensor) -> Any:
         return gy, gy
@@ -332,11 +336,11 @@ def pow(x: Any, p: Any) -> Tensor:
         p = p.item()
     if not isinstance(p, int | float):
         x, p = _pair("pow", x, p)
-        if x.dtype.kind != "f" and bool(array_module(p.data).any(p.data < 0)):
+        if backend.kind(x.dtype) != "f" and bool(array_module(p.data).any(p.data < 0)):
             raise BadInput(f"pow: whole numbers ({x.dtype}) have no negative powers; use floating-point ones")
         return Pow()(x, p)
     x = as_tensor(x)
-    if x.dtype.kind != "f" and p < 0 and isinstance(p, int):
+    if backend.kind(x.dtype) != "f" and p < 0 and isinstance(p, int):
         raise BadInput(f"pow: whole numbers ({x.dtype}) have no power {p}; use floating-point ones")
     return PowConstant(p=int(p) if isinstance(p, bool) else p)(_float(x) if isinstance(p, float) else x)
 

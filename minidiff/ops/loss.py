@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend
+from .. import backend, kernels
 from ..autograd import FusedOp, Op
 from ..backend import Array, array_module
 from ..errors import BadInput
@@ -26,15 +26,19 @@ IGNORE = -100  # PyTorch's number for "this label does not count"
 class MSELoss(FusedOp):
     """L = 1/n Σ (a − b)²            ga = 2/n (a − b) gL,   gb = −ga"""
 
-    portable = True
+    portable = takes_bfloat16 = True
 
     def forward(self, a: Array, b: Array) -> Array:
+        if kernel := kernels.special("mse_loss", a, b):
+            return kernel(a, b)
         xp = array_module(a)
         d = xp.reshape(a - b, (a.size,))
         return xp.asarray((d @ d) / a.size, dtype=d.dtype)
 
     def backward(self, gy: Array) -> Any:
         a, b = self.saved
+        if (kernel := kernels.special("mse_loss_backward", a, b, gy)) and not self.needs[1]:
+            return kernel(a, b, gy), None
         ga = (a - b) * (2.0 / a.size * gy)
         return ga, -ga if self.needs[1] else None
 
@@ -100,7 +104,7 @@ def _alike(name: str, a: Any, b: Any, reduction: str) -> tuple[Tensor, Tensor]:
     b = as_tensor(b, a)
     if a.shape != b.shape:
         raise BadInput(f"{name}: shapes {a.shape} and {b.shape} differ")
-    if a.dtype.kind != "f" or b.dtype.kind != "f":
+    if backend.kind(a.dtype) != "f" or backend.kind(b.dtype) != "f":
         raise BadInput(f"{name}: both must hold floating-point numbers, got {a.dtype} and {b.dtype}")
     return a, b
 
@@ -217,7 +221,7 @@ def _targets(
     target = target if isinstance(target, Tensor) else Tensor(backend.asarray(target, like=x.data))
     labels = target.dtype.kind in "iu"
     fits = x.ndim >= 2 and target.shape == ((x.shape[0], *x.shape[2:]) if labels else x.shape)
-    if not fits or (not labels and target.dtype.kind != "f"):
+    if not fits or (not labels and backend.kind(target.dtype) != "f"):
         raise BadInput(
             f"{name}: x must be (N,K,…) and the target integers (N,…), or probabilities (N,K,…);"
             f" got x {x.shape}, target {target.shape} {target.dtype}"

@@ -16,6 +16,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .. import backend, kernels
 from ..autograd import FusedOp
 from ..backend import Array, array_module
@@ -48,6 +50,7 @@ class GroupNorm(FusedOp):
     groups: int
     eps: float
 
+    takes_bfloat16 = True
     activate = False  # whether GELU follows at once
 
     def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
@@ -149,15 +152,16 @@ def _per_channel(p: Tensor, ndim: int) -> Tensor:
 
 
 def _weights(name: str, x: Tensor, gamma: Tensor | None, beta: Tensor | None, shapes: Any) -> tuple[Tensor, Tensor]:
-    """γ and β, of one of the shapes and x's dtype; ones and zeros of the first shape for None."""
+    """γ and β, of one of the shapes and x's dtype (float32 for bfloat16); ones and zeros of the first shape for None."""
+    dtype = np.dtype(np.float32) if backend.is_bfloat16(x.data) else x.dtype
     for label, p in (("weight", gamma), ("bias", beta)):
         if p is not None and p.shape not in shapes:
             wanted = " or ".join(map(str, shapes))
             raise BadInput(f"{name}: {label} must have shape {wanted}, got {p.shape} (x {x.shape})")
-        if p is not None and p.dtype != x.dtype:
+        if p is not None and p.dtype != dtype:
             raise BadInput(f"{name}: {label} is {p.dtype}, x is {x.dtype}; they must be alike")
-    gamma = Tensor(backend.full(shapes[0], 1.0, like=x.data)) if gamma is None else gamma
-    beta = Tensor(backend.full(shapes[0], 0.0, like=x.data)) if beta is None else beta
+    gamma = Tensor(backend.full(shapes[0], 1.0, like=x.data, dtype=dtype)) if gamma is None else gamma
+    beta = Tensor(backend.full(shapes[0], 0.0, like=x.data, dtype=dtype)) if beta is None else beta
     return gamma, beta
 
 

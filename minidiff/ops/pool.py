@@ -163,7 +163,7 @@ class AvgPool2d(FusedOp):
 def _images(name: str, x: Tensor, ndim: int) -> None:
     if x.ndim != ndim + 2:
         raise BadInput(f"{name}: x must be {'(N,C,H,W)' if ndim == 2 else '(N,C,L)'}, got shape {x.shape}")
-    if x.dtype.kind != "f":
+    if backend.kind(x.dtype) != "f":
         raise BadInput(f"{name}: x must hold floating-point numbers, got {x.dtype}")
 
 

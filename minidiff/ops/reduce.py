@@ -308,5 +308,5 @@ def _place(name: str, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
 def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """ln Σ eˣ, which neither overflows nor loses a row of −∞ (it stays −∞, with gradient 0)."""
     axes = check_axes("logsumexp", axis, x.ndim)
-    x = x if x.dtype.kind == "f" else astype(x, np.float32)
+    x = x if backend.kind(x.dtype) == "f" else astype(x, np.float32)
     return LogSumExp(axes=axes, keepdims=keepdims)(check_nonempty("logsumexp", x, axes))

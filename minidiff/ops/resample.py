@@ -91,7 +91,7 @@ def interpolate(
     _, _, *old = _images("interpolate", x)
     if mode not in ("nearest", "bilinear"):
         raise BadInput(f"interpolate: mode {mode!r} is unknown; it is 'nearest' or 'bilinear'")
-    if x.dtype.kind != "f":
+    if backend.kind(x.dtype) != "f":
         raise BadInput(f"interpolate: x must hold floating-point numbers, got {x.dtype}")
     new, ratios = _new_size(x, size, scale_factor)
     if mode == "nearest":

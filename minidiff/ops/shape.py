@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend
+from .. import backend, kernels
 from ..autograd import Op
 from ..backend import Array, array_module
 from ..errors import BadInput
@@ -25,6 +25,8 @@ class Reshape(Op):
 
     shape: tuple[int, ...]
 
+    takes_bfloat16 = True
+
     def forward(self, x: Array) -> Array:
         self.source = x.shape
         return array_module(x).reshape(x, self.shape)
@@ -38,6 +40,8 @@ class Transpose(Op):
 
     axes: tuple[int, ...]
 
+    takes_bfloat16 = True
+
     def forward(self, x: Array) -> Array:
         return backend.permute(x, self.axes)
 
@@ -49,6 +53,8 @@ class BroadcastTo(Op):
     """y = x repeated to a larger shape            gx = gy summed over the repeats (see `SumTo`)"""
 
     shape: tuple[int, ...]
+
+    takes_bfloat16 = True
 
     def forward(self, x: Array) -> Array:
         return array_module(x).broadcast_to(x, self.shape)
@@ -62,6 +68,8 @@ class Flip(Op):
 
     axes: tuple[int, ...]
 
+    takes_bfloat16 = True
+
     def forward(self, x: Array) -> Array:
         return array_module(x).flip(x, axis=self.axes)
 
@@ -74,6 +82,8 @@ class Roll(Op):
 
     shifts: tuple[int, ...]
     axes: tuple[int, ...]
+
+    takes_bfloat16 = True
 
     def forward(self, x: Array) -> Array:
         return array_module(x).roll(x, self.shifts, axis=self.axes)
@@ -244,6 +254,8 @@ class GetItem(Op):
 
     index: Any
 
+    takes_bfloat16 = True
+
     def forward(self, x: Array) -> Array:
         xp = array_module(x)
         self.shape = x.shape
@@ -362,9 +374,11 @@ class Concatenate(Op):
 
     axis: int
 
+    takes_bfloat16 = True
+
     def forward(self, *xs: Array) -> Array:
         self.ends = list(itertools.accumulate((x.shape[self.axis] for x in xs), initial=0))
-        return backend.concat(xs, axis=self.axis)
+        return kernels.join(xs, self.axis)
 
     def backward(self, gy: Tensor) -> Any:
         lead = (slice(None),) * self.axis
@@ -460,7 +474,7 @@ def pad(x: Tensor, widths: Sequence[tuple[int, int]], mode: str = "constant", va
         raise BadInput(f"pad: mode {mode!r} is unknown; it is one of: {', '.join(PAD_MODES)}")
     if mode == "constant":
         with np.errstate(invalid="ignore"):
-            held = x.dtype.kind == "f" or np.asarray(value).astype(x.dtype) == value
+            held = backend.kind(x.dtype) == "f" or np.asarray(value).astype(x.dtype) == value
         if not held:
             raise BadInput(f"pad: x holds {x.dtype}, which has no {value}; convert x with .astype, or give another value")
         return Pad(widths=widths, value=value)(x)

@@ -4,3 +4,16 @@ One file of CUDA (`conv.cu`) and one of Python beside it (`conv.py`) for each su
 from a .cu file to machine code, `runtime.py` the only way to launch it, `device.h` and `tile.h` are what the
 kernels are written with, `emulate.h` stands in for the GPU.
 """
+
+from .activation import gelu, gelu_backward, silu, silu_backward
+from .channels import join
+from .conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
+from .elementwise import add, cast
+from .loss import mse_loss, mse_loss_backward
+from .matmul import matmul
+from .norm import group_norm, group_norm_backward
+
+__all__ = [
+    "add", "cast", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward", "gelu", "gelu_backward",
+    "group_norm", "group_norm_backward", "join", "matmul", "mse_loss", "mse_loss_backward", "silu", "silu_backward",
+]  # fmt: skip
