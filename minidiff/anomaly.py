@@ -48,16 +48,16 @@ class _Anomaly:
     def called(self, op: Op, arrays: Sequence[Array], y: Array) -> None:
         op.called_at = _caller() if self.within is None else self.within.called_at  # type: ignore[attr-defined]
         if self.within is None:
-            for kind, test in KINDS.items():
+            for what, test in KINDS.items():
                 count = _count(test, y)
                 holding = [i for i, x in enumerate(arrays) if _count(test, x)]
                 meant = any(isinstance(option, float) and test(option) for option in op.options.values())
                 given = ", ".join(_describe(x) for x in arrays)
                 if count and not holding and not meant:
                     raise FloatingPointError(
-                        f"{op.name}: made {kind} ({count} of {y.size} numbers) from inputs without, {given}{op.called_at}"
+                        f"{op.name}: made {what} ({count} of {y.size} numbers) from inputs without, {given}{op.called_at}"
                     )
-                if count and holding and kind == "NaN":
+                if count and holding and what == "NaN":
                     raise FloatingPointError(f"{op.name}: input {holding[0]} of {given} held NaN before{op.called_at}")
         if op.edges:
             op.fingerprints = [_fingerprint(slot.array) for slot in op.slots]  # type: ignore[attr-defined]
@@ -83,16 +83,16 @@ class _Guard:
             gxs = self.op.gradients(gy, create_graph)
         finally:
             self.anomaly.within = before
-        for kind, test in KINDS.items():
+        for what, test in KINDS.items():
             for i, gx in enumerate(gxs):
                 if gx is None or not _count(test, gx.data):
                     continue
                 if not _count(test, gy.data):
                     raise FloatingPointError(
-                        f"{name}: backward made {kind} ({_count(test, gx.data)} of {gx.size} numbers) in the gradient of"
+                        f"{name}: backward made {what} ({_count(test, gx.data)} of {gx.size} numbers) in the gradient of"
                         f" input {i} {gx.shape} from a gradient without{self.called_at}"
                     )
-                if kind == "NaN":
+                if what == "NaN":
                     raise FloatingPointError(f"{name}: backward was given a gradient {gy.shape} that held NaN{self.called_at}")
         return gxs
 

@@ -17,7 +17,6 @@ import importlib.util
 import inspect
 import os
 import platform
-import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -361,8 +360,6 @@ def set_kernels(name: str) -> None:
         raise BadInput(f"set_kernels: {name!r} is unknown; it is one of: {', '.join(KERNELS)}")
     if name == "numba" and importlib.util.find_spec("numba") is None:
         raise BadInput("set_kernels: numba is not installed; pip install minidiff[fast], or use numpy")
-    if name == "emulated" and shutil.which("g++") is None:
-        raise BadInput("set_kernels: emulating the GPU's kernels needs the compiler g++; install it (apt install g++)")
     _kernels = name
 
 

@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minidiff {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (_add_demo, _add_train, _add_sample, _add_evaluate, _add_summary, _add_plot, _add_data, _add_bench,
-                _add_gradcheck):
+                _add_gradcheck, _add_kernels):
         add(commands)
     return parser
 
@@ -190,6 +190,16 @@ def _add_bench(commands: Any) -> None:
     p.add_argument("--peers", action="store_true", help="one block beside every other engine that is installed")
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads of all (default: all cores)")
     p.add_argument("--rounds", type=int, default=10, metavar="N", help="measured rounds (default: %(default)s)")
+    p.add_argument("--json", metavar="FILE", help="write the figures here too")
+
+
+def _add_kernels(commands: Any) -> None:
+    p = _command(commands, "kernels", _kernels, "compile the GPU's kernels, with no GPU, and tell what they take",
+                 "  minidiff kernels --arch sm_90\n"
+                 "  minidiff kernels --arch sm_80 sm_90 --preset mnist --precision bf16 --json kernels.json")
+    p.add_argument("--arch", nargs="+", default=["sm_90"], metavar="ARCH", help="sm_80 (A100), sm_90 (H100) … (default: sm_90)")
+    p.add_argument("--preset", nargs="+", metavar="NAME", help="the networks of these recipes (default: all)")
+    p.add_argument("--precision", nargs="+", choices=backend.PRECISIONS, help="default: all three")
     p.add_argument("--json", metavar="FILE", help="write the figures here too")
 
 
@@ -504,6 +514,14 @@ def _bench(args: argparse.Namespace) -> int:
     from .bench import main_bench
 
     return main_bench(args)
+
+
+def _kernels(args: argparse.Namespace) -> int:
+    from .bench.kernels import main_kernels
+
+    if args.json:
+        args.json = _writable_file(Path(args.json), (".json",), "--json")
+    return main_kernels(args)
 
 
 def _gradcheck(args: argparse.Namespace) -> int:

@@ -159,7 +159,7 @@ def _check(op: str, x: Tensor, w: Tensor, b: Tensor | None, groups: int, ndim: i
     dtypes = {np.dtype(np.float32) if backend.is_bfloat16(t.data) and t is x else t.dtype for t in (x, w, b) if t is not None}
     if len(dtypes) > 1 or backend.kind(x.dtype) != "f":
         dtypes = ", ".join(str(t.dtype) for t in (x, w, b) if t is not None)
-        raise BadInput(f"{op}: x, weight and bias must share one floating-point dtype (x may be bfloat16 beside float32); got {dtypes}")
+        raise BadInput(f"{op}: x, weight and bias must share one floating-point dtype; got {dtypes}")
 
 
 def _named_padding(op: str, name: str, kernel: Any, stride: Any, dilation: Any) -> list[Pair]:

@@ -1,0 +1,166 @@
+"""`minidiff kernels`: every GPU kernel that the presets' networks launch, compiled without a GPU, and what it takes.
+
+The networks run through forward, backward and update on arrays whose numbers nobody computes: each launch is noted
+down instead (`kernels.cuda.runtime.noted`). So the table shows exactly what a GPU would be given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import backend, models, train
+from ..errors import BadInput
+from ..files import atomic_path
+from ..kernels.cuda import compile, runtime
+from ..nn import functional as F
+
+BATCH = 128                                   # sizes of tiles depend on the image and the channels, hardly on this
+THREADS = 2048                                # of a multiprocessor, at most
+REGISTERS = 65536                             # of a multiprocessor
+# Shared memory in bytes: of a multiprocessor, and the most that one block can have of it (CUDA C++ guide, table of
+# technical specifications by compute capability); a block costs 1 KiB more than it asks for.
+SHARED = {"sm_80": (167936, 166912), "sm_86": (102400, 101376), "sm_89": (102400, 101376), "sm_90": (233472, 232448),
+          "sm_100": (233472, 232448), "sm_120": (102400, 101376)}  # fmt: skip
+
+
+class Need(NamedTuple):
+    """One kernel as it is launched somewhere."""
+
+    build: compile.Build
+    name: str
+    threads: int
+    shared: int
+
+
+class Row(NamedTuple):
+    """A need, compiled for one architecture: a line of the table."""
+
+    need: Need
+    architecture: str
+    resources: compile.Resources
+    blocks: int                               # that fit on a multiprocessor at a time
+    trouble: str                              # what is wrong with it, or nothing
+
+
+# ----------------------------------------------------------------------------------- what is needed
+
+
+def needs(presets: Iterable[str], precisions: Iterable[str] = backend.PRECISIONS, batch: int = BATCH) -> list[Need]:
+    """Everything that one training step and one forward pass of these presets launch, each kernel once."""
+    found: dict[Need, None] = {}
+    before = backend.get_kernels()
+    backend.set_kernels("emulated")
+    try:
+        for name in presets:
+            for precision in precisions:
+                with backend.precision(precision), runtime.noted() as launches, np.errstate(all="ignore"):
+                    _train(train.preset(name), batch)
+                for launch in launches:
+                    found[Need(launch.kernel.build, launch.kernel.name, launch.threads, launch.shared)] = None
+    finally:
+        backend.set_kernels(before)
+    return sorted(found, key=lambda need: (need.build.file, need.name, need))
+
+
+def _train(config: Any, batch: int) -> None:
+    """One step of a preset on numbers that do not matter."""
+    model = models.UNet(image_size=config.image_size, **config.model)
+    x = np.empty((batch, 1, config.image_size, config.image_size), np.float32)
+    F.mse_loss(model(x, np.ones(batch, int), np.zeros(batch, int)), x).backward()
+
+
+# ---------------------------------------------------------------------------------------- compiling
+
+
+def compiled(needed: list[Need], architectures: list[str], processes: int = 2) -> Iterator[Row]:
+    """The needs compiled for each architecture, in order, by several processes."""
+    compile.nvrtc()                                              # refuses here where it is missing
+    work = [(need.build, architecture) for architecture in architectures for need in needed]
+    distinct = list(dict.fromkeys(work))
+    with ProcessPoolExecutor(processes) as pool:
+        results = dict(zip(distinct, pool.map(_resources, distinct, chunksize=4), strict=True))
+    for architecture in architectures:
+        for need in needed:
+            yield _row(need, architecture, results[need.build, architecture][need.name])
+
+
+def _resources(work: tuple[compile.Build, str]) -> dict[str, compile.Resources]:
+    return compile.for_gpu(*work).resources
+
+
+def _row(need: Need, architecture: str, taken: compile.Resources) -> Row:
+    whole, most = SHARED[architecture]
+    shared = need.shared + taken.shared
+    per_warp = -(-taken.registers * 32 // 256) * 256             # registers are given out by 256 to a warp
+    fits = [THREADS // need.threads, REGISTERS // max(1, per_warp * (need.threads // 32)), whole // (shared + 1024), 32]
+    troubles = [
+        f"{taken.spilled} bytes spilled" if taken.spilled else "",
+        f"{taken.stack} bytes of stack" if taken.stack else "",
+        f"{shared:,} bytes of shared memory, a block has at most {most:,}" if shared > most else "",
+        f"{taken.registers} registers for {need.threads} threads are more than there are" if not fits[1] else "",
+    ]
+    return Row(need, architecture, taken, min(fits), "; ".join(filter(None, troubles)))
+
+
+# ---------------------------------------------------------------------------------------- the command
+
+
+def main_kernels(args: argparse.Namespace) -> int:
+    """`minidiff kernels [--arch sm_90 …] [--preset NAME …] [--precision P …] [--json FILE]`"""
+    for architecture in args.arch:
+        if architecture not in SHARED:
+            raise BadInput(f"kernels: architecture {architecture!r} is unknown; it is one of: {', '.join(SHARED)}")
+    presets = args.preset or list(train.PRESETS)
+    needed = needs(presets, args.precision or backend.PRECISIONS)
+    rows = list(compiled(needed, args.arch))
+    print(render(rows))
+    if args.json:
+        with atomic_path(Path(args.json)) as temporary:
+            temporary.write_text(json.dumps([_plain(row) for row in rows], indent=1) + "\n")
+    return 1 if any(row.trouble for row in rows) else 0
+
+
+def render(rows: list[Row]) -> str:
+    """The table, and under it what is wrong or how near the limits the worst is."""
+    lines = [f"{'kernel':<22}{'for':<62}{'registers':>10}{'shared':>9}{'threads':>9}{'blocks':>8}  architecture"]
+    for need, architecture, taken, blocks, trouble in rows:
+        shared = (need.shared + taken.shared) / 1024
+        lines.append(f"{need.name:<22}{_short(need.build):<62}{taken.registers:>10}{shared:>6.1f} KB{need.threads:>9}{blocks:>8}"
+                     f"  {architecture}{'  ' + trouble if trouble else ''}")  # fmt: skip
+    bad = [row for row in rows if row.trouble]
+    kernels = len({(row.need.build, row.need.name) for row in rows})
+    most = max(rows, key=lambda row: row.resources.registers)
+    lines.append("")
+    lines.append(f"{kernels} kernels; spilled to memory: {sum(row.resources.spilled for row in rows)} bytes;"
+                 f" most registers: {most.resources.registers} ({most.need.name})")  # fmt: skip
+    lines += [f"{row.need.name} of {row.need.build} on {row.architecture}: {row.trouble}" for row in bad]
+    return "\n".join(lines)
+
+
+def _short(build: compile.Build) -> str:
+    """The definitions that tell kernels of one file apart, for people."""
+    d = dict(build.defines)
+    if "KH" in d:
+        words = [d["MATH"].lower(), f"{d['C']}→{d['O']}", f"{d['KH']}x{d['KW']}"]
+        words += [f"stride {d['SH']}"] if d["SH"] != "1" else []
+        words += ["transposed"] if d.get("TRANSPOSED") == "1" else []
+        return " ".join([*words, f"tile {d['BM']}x{d['BN']}x{d['BK']}"])
+    if "A_ORDER" in d:
+        turned = [f"{x} turned" for x, along in (("a", "ALONG_K"), ("b", "ACROSS_K")) if d[f"{x.upper()}_ORDER"] != along]
+        return " ".join([d["MATH"].lower(), *turned, f"tile {d['BM']}x{d['BN']}x{d['BK']}"])
+    return " ".join(value.lower() if name in ("MATH", "ACT") else f"{name}={value}" for name, value in build.defines)
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    return {
+        "file": row.need.build.file, "kernel": row.need.name, "definitions": dict(row.need.build.defines),
+        "threads": row.need.threads, "shared": row.need.shared, "architecture": row.architecture,
+        **row.resources._asdict(), "blocks_per_multiprocessor": row.blocks, "trouble": row.trouble,
+    }  # fmt: skip
