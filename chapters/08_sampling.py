@@ -131,19 +131,20 @@ oracle = ExactDenoiser(schedule)
 
 N = 400
 no_class = np.full(N, -1)
-rngs = [np.random.default_rng((0, i)) for i in range(N)]  # one for each picture, as the library has it
 
 
-def draw():
-    return np.stack([rng.standard_normal((1, 32, 32), dtype=np.float32) for rng in rngs])
+def draw(k):
+    """The noise of all pictures when they need some for the k-th time: a function of seed, picture and k, as in the library."""
+    z = md.philox.normal(0, range(N), 32 * 32, step=k, stream=md.diffusion.samplers.STREAM)
+    return z.reshape(N, 1, 32, 32)
 
 
-xt = draw()
+xt = draw(0)
 for t in range(T, 0, -1):
     eps_hat = oracle(xt, t, no_class).numpy()
     x0_hat = (xt - np.sqrt(1 - alpha_bar[t]) * eps_hat) / np.sqrt(alpha_bar[t])
     x0_hat = np.clip(x0_hat, -1, 1)  # all pictures lie in [−1,1]
-    xt = posterior_mean(xt, x0_hat, t) + (sigma[t] * draw() if t > 1 else 0)
+    xt = posterior_mean(xt, x0_hat, t) + (sigma[t] * draw(T - t + 1) if t > 1 else 0)
 
 # %%
 # And the library's line, from the same noise. ``callback`` lets us look on.
@@ -210,7 +211,7 @@ assert 14 < decided.mean() < 21
 #
 # .. math:: x_s = \sqrt{\bar\alpha_s}\;\hat x_0 + \sqrt{1-\bar\alpha_s}\;\hat\epsilon
 
-xt = np.stack([np.random.default_rng((0, i)).standard_normal((1, 32, 32), dtype=np.float32) for i in range(N)])
+xt = draw(0)
 times = md.diffusion.time_steps(T, 10)  # 100, 90, … 0
 for t, s in zip(times, times[1:], strict=False):
     eps_hat = oracle(xt, t, no_class).numpy()

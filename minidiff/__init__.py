@@ -10,10 +10,20 @@
 __version__ = "0.1.0"
 
 from . import backend  # isort: skip  (before anything imports NumPy)
-from . import data, diffusion, models, nn, ops, optim
+from . import data, diffusion, models, nn, ops, optim, philox
 from .anomaly import detect_anomaly
 from .autograd import enable_grad, grad, is_grad_enabled, no_grad
-from .backend import get_kernels, get_num_threads, keep_freed_memory, manual_seed, set_kernels, set_num_threads
+from .backend import (
+    get_kernels,
+    get_num_threads,
+    get_precision,
+    keep_freed_memory,
+    manual_seed,
+    precision,
+    set_kernels,
+    set_num_threads,
+    set_precision,
+)
 from .errors import BadInput
 from .gradcheck import GradcheckError, gradcheck
 from .interop import from_dlpack
@@ -34,6 +44,7 @@ __all__ = [
     "from_dlpack",
     "get_kernels",
     "get_num_threads",
+    "get_precision",
     "grad",
     "gradcheck",
     "hessian",
@@ -48,8 +59,11 @@ __all__ = [
     "no_grad",
     "ops",
     "optim",
+    "philox",
+    "precision",
     "set_kernels",
     "set_num_threads",
+    "set_precision",
     "tensor",
     "vjp",
 ]

@@ -72,7 +72,7 @@ class Op:
 
     edges: tuple[Edge, ...] = ()  # where each input came from; None where no gradient is needed
     released = False
-    takes_bfloat16 = False  # else it is given float32 in place of bfloat16, and gives float32
+    takes_bfloat16: bool | str = False  # True, or "kernel": where a kernel does; else it is given float32, and gives it
     cache: Any = None
     hooks: Hooks | None = None
     block: Any = None  # the checkpointed block that must be computed again before backward
@@ -102,8 +102,8 @@ class Op:
     def __call__(self, *inputs: Tensor) -> Tensor:
         self._kept: tuple[Array, ...] = ()
         _check_tensors(self, inputs)
-        if backend.narrow and not self._takes(inputs):
-            inputs = tuple([x.astype("float32") if backend.is_bfloat16(x.data) else x for x in inputs])
+        if backend.narrow:
+            inputs = kernels.taken(self, inputs)
         arrays = [x.data for x in inputs]
         if len(arrays) > 1:
             _tell_apart(self, arrays)
@@ -117,9 +117,6 @@ class Op:
         for watcher in mode.watchers:
             watcher.called(self, arrays, y)
         return out
-
-    def _takes(self, inputs: Sequence[Tensor]) -> bool:
-        return self.takes_bfloat16
 
     def _record(self, inputs: Sequence[Tensor], arrays: Sequence[Array], y: Array) -> None:
         self.order = next(clock)
@@ -173,9 +170,6 @@ class FusedOp(Op):
         if self.portable or kernels.available(inputs[0].data):
             return super().__call__(*inputs)
         return type(self).reference(*inputs, **self.options)
-
-    def _takes(self, inputs: Sequence[Tensor]) -> bool:
-        return self.takes_bfloat16 and kernels.available(inputs[0].data)
 
     @staticmethod
     def reference(*inputs: Any, **options: Any) -> Tensor:

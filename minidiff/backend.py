@@ -110,6 +110,15 @@ def to_device(x: Array, device: str) -> Array:
     return cupy.asarray(x)
 
 
+def can_look(x: Array) -> bool:
+    """Whether the numbers of x can be looked at for free.
+
+    Those on the GPU cannot: whoever asks waits until all work that was handed to it is done, and a CUDA graph
+    cannot hold such a wait. Checks of numbers (labels, steps) are made where they are free.
+    """
+    return device_of(x) == "cpu"
+
+
 def to_numpy(x: Array) -> np.ndarray:
     """The array as NumPy's; itself if it is that already."""
     x = to_device(x, "cpu")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend
-from ..backend import array_module
+from ..backend import Array
 from ..errors import BadInput
 from ..tensor import Tensor
 from .schedules import Schedule
@@ -54,19 +54,21 @@ def predict_x0(schedule: Schedule, xt: Any, t: Any, output: Any, target: str = "
     return (xt - noise * output) / signal if target == "eps" else signal * xt - noise * output
 
 
-def _rates(schedule: Schedule, t: Any, shape: tuple[int, ...], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """√ᾱ_t and √(1 − ᾱ_t), shaped to multiply images."""
-    t = np.asarray(t.data if isinstance(t, Tensor) else t)
-    if t.dtype.kind not in "iu" or t.shape not in ((), shape[:1]):
+def _rates(schedule: Schedule, t: Any, shape: tuple[int, ...], name: str) -> tuple[Array, Array]:
+    """√ᾱ_t and √(1 − ᾱ_t), shaped to multiply images; where t lies."""
+    t = t.data if isinstance(t, Tensor) else t
+    t = t if backend.is_array(t) else np.asarray(t)
+    if backend.dtype_of(t).kind not in "iu" or t.shape not in ((), shape[:1]):
         raise BadInput(f"{name}: t must be one step or {shape[0]}, as integers; got {t.dtype} of shape {t.shape}")
-    if t.size and (t.min() < 0 or t.max() > schedule.T):
+    if backend.can_look(t) and t.size and (t.min() < 0 or t.max() > schedule.T):
         raise BadInput(f"{name}: steps run 0 … {schedule.T}; got {t.min()} … {t.max()}")
-    alpha_bar = schedule.alpha_bar[t].reshape(t.shape + (1,) * (len(shape) - 1) if t.ndim else ())
-    return np.sqrt(alpha_bar), np.sqrt(1.0 - alpha_bar)
+    signal, noise = (rate[t] for rate in schedule.rates_beside(t))
+    column = t.shape + (1,) * (len(shape) - 1) if t.ndim else ()
+    return signal.reshape(column), noise.reshape(column)
 
 
-def _column(rate: np.ndarray, x: Any) -> Any:
+def _column(rate: Array, x: Any) -> Any:
     """The rates in x's dtype, on x's device, of x's kind."""
     data = x.data if isinstance(x, Tensor) else x
-    rate = array_module(data).asarray(rate.astype(data.dtype))
+    rate = backend.astype(backend.asarray(rate, like=data), backend.dtype_of(data))
     return Tensor(rate) if isinstance(x, Tensor) else rate

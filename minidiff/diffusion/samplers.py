@@ -7,18 +7,23 @@ noise, and for DDPM some fresh noise.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from ..backend import Array, array_module, to_numpy
 from ..errors import BadInput
+from ..nn.module import Module
+from ..philox import Rng
 from .forward import predict_x0
 from .guidance import guided_output
 from .schedules import Schedule
 
 SAMPLERS = ("ddpm", "ddim")
+STREAM = 16  # of the noise that samples are made of: training with the same seed draws from streams 0, 1, 2
 Callback = Callable[[int, int, np.ndarray, np.ndarray, np.ndarray], Any]
 
 
@@ -31,8 +36,8 @@ def time_steps(T: int, steps: int | None = None) -> list[int]:
 
 
 def ddpm_step(
-    schedule: Schedule, xt: np.ndarray, x0_hat: np.ndarray, t: int, s: int, draw: Callable[[], np.ndarray]
-) -> np.ndarray:
+    schedule: Schedule, xt: Array, x0_hat: Array, t: int, s: int, draw: Callable[[], Array]
+) -> Array:
     """x_s drawn from q(x_s | x_t, x̂0), s < t            (Ho et al. 2020, eq. 6–7)
 
         α = ᾱ_t / ᾱ_s,   β = 1 − α                          one step from s to t
@@ -50,8 +55,8 @@ def ddpm_step(
 
 
 def ddim_step(
-    schedule: Schedule, xt: np.ndarray, x0_hat: np.ndarray, t: int, s: int, draw: Callable[[], np.ndarray], eta: float
-) -> np.ndarray:
+    schedule: Schedule, xt: Array, x0_hat: Array, t: int, s: int, draw: Callable[[], Array], eta: float
+) -> Array:
     """x_s = √ᾱ_s x̂0 + √(1 − ᾱ_s − σ²) ε̂ + σ z            (Song et al. 2021, eq. 12 and 16)
 
         ε̂ = (x_t − √ᾱ_t x̂0) / √(1 − ᾱ_t)
@@ -77,9 +82,11 @@ def sample(
     sampler     "ddpm" or "ddim" (with `eta`)
     steps       how many of the T steps to take, evenly spaced; all when None
     guidance    w of classifier-free guidance, 0 or more
-    seed        picture i depends on (seed, i) alone: any `batch_size` gives the same pictures, to rounding
+    seed        picture i depends on (seed, i) alone: any `batch_size`, and any device, gives the same pictures, to
+                rounding; its noise is `philox.normal(seed, [i], …, step=k, stream=STREAM)` when it needs some for the
+                k-th time, k = 0, 1, …
     clip        keep x̂0 in [−1,1] at each step, where all pictures lie
-    callback    called as callback(step, s, x_s, x̂0, indices) after each step, for each batch
+    callback    called as callback(step, s, x_s, x̂0, indices) after each step, for each batch, with NumPy arrays
     progress    show a progress bar
 
     Raises BadInput for an unknown sampler, class or number of steps, or a negative guidance.
@@ -90,31 +97,33 @@ def sample(
     config = model.config
     shape = (config["in_channels"], config["image_size"], config["image_size"])
     pictures = np.empty((len(labels), *shape), np.float32)
+    home = next(iter(model.parameters())).data if isinstance(model, Module) else pictures    # where the model lives
     was_training = model.training
     model.eval()
     try:
         batches = [np.arange(i, min(i + batch_size, len(labels))) for i in range(0, len(labels), batch_size)]
         bar = _bar(len(batches) * (len(times) - 1), progress)
         for indices in batches:
-            rngs = [np.random.default_rng((seed, int(i))) for i in indices]
+            draws = itertools.count()
 
-            def draw(rngs: list[np.random.Generator] = rngs) -> np.ndarray:
-                return np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])
+            def draw(indices: np.ndarray = indices, draws: Iterator[int] = draws) -> Array:
+                rng = Rng(seed, step=next(draws), first_row=int(indices[0]), like=home, stream=STREAM)
+                return rng.standard_normal((len(indices), *shape))
 
             xt = draw()
             for step, (t, s) in enumerate(zip(times, times[1:], strict=False), start=1):
                 output = guided_output(model, xt, t, labels[indices], guidance)
                 x0_hat = predict_x0(schedule, xt, t, output, getattr(model, "target", "eps"))
                 if clip:
-                    x0_hat = np.clip(x0_hat, -1.0, 1.0)
+                    x0_hat = array_module(x0_hat).clip(x0_hat, -1.0, 1.0)
                 if sampler == "ddpm":
                     xt = ddpm_step(schedule, xt, x0_hat, t, s, draw)
                 else:
                     xt = ddim_step(schedule, xt, x0_hat, t, s, draw, eta)
                 if callback is not None:
-                    callback(step, s, xt, x0_hat, indices)
+                    callback(step, s, to_numpy(xt), to_numpy(x0_hat), indices)
                 bar.update()
-            pictures[indices] = xt
+            pictures[indices] = to_numpy(xt)
         bar.close()
     finally:
         model.train(was_training)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import backend
+from ..backend import Array, array_module
 from ..errors import BadInput
 
 SCHEDULES = ("linear", "rescaled-linear", "cosine")
@@ -26,6 +28,7 @@ class Schedule:
     name: str
     beta: np.ndarray
     config: dict[str, Any] = field(repr=False)
+    _rates: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def T(self) -> int:
@@ -39,6 +42,14 @@ class Schedule:
     @property
     def alpha_bar(self) -> np.ndarray:
         return np.cumprod(self.alpha)
+
+    def rates_beside(self, like: Array) -> tuple[Array, Array]:
+        """√alpha_bar and √(1 − alpha_bar) for all t, float64, where `like` lies; taken there once."""
+        place = array_module(like).__name__
+        if place not in self._rates:
+            alpha_bar = self.alpha_bar
+            self._rates[place] = tuple(backend.asarray(np.sqrt(a), like=like) for a in (alpha_bar, 1.0 - alpha_bar))
+        return self._rates[place]
 
     @property
     def snr(self) -> np.ndarray:

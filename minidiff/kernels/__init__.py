@@ -42,6 +42,16 @@ def of(x: Array) -> ModuleType:
     return _compiled() if backend.get_kernels() == "numba" else cpu
 
 
+def taken(op: Any, inputs: Sequence[Any]) -> Sequence[Any]:
+    """The tensors that an operation is given: float32 in place of bfloat16 where it does not take that.
+
+    Array libraries know bfloat16 in part only (CuPy cannot add it), and sums in 8 bits of mantissa would be wrong
+    anyway. So what is no matter of moving numbers, and has no kernel, computes in float32, and gives float32.
+    """
+    takes = available(inputs[0].data) if op.takes_bfloat16 == "kernel" else op.takes_bfloat16
+    return inputs if takes else [x.astype(np.float32) if is_bfloat16(x.data) else x for x in inputs]
+
+
 def special(name: str, *arrays: Array) -> Callable[..., Any] | None:
     """The kernel of that name where only some devices have one and it takes all of these arrays, else None."""
     return getattr(of(arrays[0]), name, None) if all(map(available, arrays)) else None

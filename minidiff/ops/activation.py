@@ -69,7 +69,7 @@ class GELU(FusedOp):
 
     approximate: str
 
-    takes_bfloat16 = True
+    takes_bfloat16 = "kernel"
 
     def forward(self, x: Array) -> Array:
         return kernels.of(x).gelu(x, self.approximate)
@@ -89,7 +89,8 @@ class GELU(FusedOp):
 class SiLU(FusedOp):
     """y = x σ(x), σ the sigmoid            gx = gy (σ + x σ (1 − σ))"""
 
-    portable = takes_bfloat16 = True
+    portable = True
+    takes_bfloat16 = "kernel"
 
     def forward(self, x: Array) -> Array:
         kernel = kernels.special("silu", x)

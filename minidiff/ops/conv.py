@@ -46,7 +46,7 @@ class Conv2d(FusedOp):
     dilation: Pair
     groups: int
 
-    takes_bfloat16 = True
+    takes_bfloat16 = "kernel"
 
     def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
         return kernels.of(x).conv2d(x, w, b, **self.options)
@@ -87,7 +87,7 @@ class ConvTranspose2d(FusedOp):
     dilation: Pair
     groups: int
 
-    takes_bfloat16 = True
+    takes_bfloat16 = "kernel"
 
     def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
         return kernels.of(x).conv_transpose2d(x, w, b, **self.options)

@@ -26,7 +26,8 @@ IGNORE = -100  # PyTorch's number for "this label does not count"
 class MSELoss(FusedOp):
     """L = 1/n Σ (a − b)²            ga = 2/n (a − b) gL,   gb = −ga"""
 
-    portable = takes_bfloat16 = True
+    portable = True
+    takes_bfloat16 = "kernel"
 
     def forward(self, a: Array, b: Array) -> Array:
         if kernel := kernels.special("mse_loss", a, b):

@@ -50,7 +50,7 @@ class GroupNorm(FusedOp):
     groups: int
     eps: float
 
-    takes_bfloat16 = True
+    takes_bfloat16 = "kernel"
     activate = False  # whether GELU follows at once
 
     def forward(self, x: Array, gamma: Array, beta: Array) -> Array:

@@ -18,6 +18,7 @@ import numpy as np
 from .. import backend, data, diffusion, models, optim
 from ..autograd import no_grad
 from ..errors import BadInput
+from ..philox import Rng
 from . import checkpoint, records
 from .config import FREE_ON_RESUME, Config
 from .progress import Progress, Silent
@@ -103,8 +104,6 @@ class Trainer:
         self.total = c.total_steps(self.loader.batches_per_epoch)
         self.lr_schedule = _lr_schedule(c, self.optimizer, self.total)
         self.ema = optim.EMA(self.model, decay=c.ema) if c.ema else None
-        # t, eps and the label dropout have a stream of their own: neither the model's size nor the data shifts it.
-        self.rng = np.random.default_rng((c.seed, 1))
         self.step, self.seconds = 0, 0.0
         self._loss_sum = self._loss_weight = 0.0
 
@@ -160,7 +159,11 @@ class Trainer:
     def update(self, x0: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
         """One gradient step on a batch: the loss before it, and the gradient's norm before clipping."""
         c = self.config
-        loss = diffusion.loss(self.model, self.schedule, x0, labels, self.rng, drop=c.drop)
+        x0 = backend.to_device(x0, c.device)
+        # t, eps and the label dropout are a function of the seed and the step: the same on every device, and nothing
+        # that a checkpoint must keep.
+        rng = Rng(c.seed, step=self.step, like=x0)
+        loss = diffusion.loss(self.model, self.schedule, x0, labels, rng, drop=c.drop)
         value = float(loss.item())
         if not math.isfinite(value):
             raise self._diverged(f"the loss is {value}")
@@ -229,11 +232,12 @@ class Trainer:
             held_out = data.load(c.data, "test", limit=c.validate)
             self._held_out = data.to_model(held_out.images, size=c.image_size), held_out.labels
         images, labels = self._held_out
-        rng = np.random.default_rng(VALIDATION_SEED)
         total = 0.0
         for start in range(0, len(images), c.batch):
             part = slice(start, start + c.batch)
-            loss = diffusion.loss(self.model, self.schedule, images[part], labels[part], rng, drop=0.0)
+            x0 = backend.to_device(images[part], c.device)
+            rng = Rng(VALIDATION_SEED, first_row=start, like=x0)
+            loss = diffusion.loss(self.model, self.schedule, x0, labels[part], rng, drop=0.0)
             total += float(loss.item()) * len(images[part])
         return total / len(images)
 
@@ -267,7 +271,7 @@ class Trainer:
             arrays["ema"] = self.ema.state_dict()
         meta = {"kind": "training", **self._meta(), "total_steps": self.total, "seconds": self.seconds,
                 "lr_schedule": self.lr_schedule.state_dict(), "loader": self.loader.state_dict(),
-                "rng": {"loss": self.rng.bit_generator.state, "default": backend.default_rng().bit_generator.state},
+                "rng": {"default": backend.default_rng().bit_generator.state},
                 "smoothing": [self._loss_sum, self._loss_weight], "threads": backend.get_num_threads()}
         path = checkpoint.save(self._checkpoint(self.step), arrays, meta)
         if hasattr(self, "metrics"):
@@ -302,7 +306,6 @@ class Trainer:
         _plan(self.lr_schedule, self.config, self.total)
         self.lr_schedule.load_state_dict(meta["lr_schedule"])
         self.loader.load_state_dict(meta["loader"])
-        self.rng.bit_generator.state = meta["rng"]["loss"]
         backend.default_rng().bit_generator.state = meta["rng"]["default"]
         self.step, self.seconds = meta["step"], meta["seconds"]
         self._loss_sum, self._loss_weight = meta["smoothing"]

@@ -11,9 +11,11 @@ from .conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_ba
 from .elementwise import add, cast
 from .loss import mse_loss, mse_loss_backward
 from .matmul import matmul
+from .noise import philox_integers, philox_normal, philox_uniform
 from .norm import group_norm, group_norm_backward
 
 __all__ = [
     "add", "cast", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward", "gelu", "gelu_backward",
-    "group_norm", "group_norm_backward", "join", "matmul", "mse_loss", "mse_loss_backward", "silu", "silu_backward",
+    "group_norm", "group_norm_backward", "join", "matmul", "mse_loss", "mse_loss_backward",
+    "philox_integers", "philox_normal", "philox_uniform", "silu", "silu_backward",
 ]  # fmt: skip
