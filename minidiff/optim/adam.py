@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from .. import kernels
 from ..backend import Array, array_module
 from ..errors import BadInput
 from ..tensor import Tensor
-from .optimizer import Optimizer, fraction, not_negative
+from .optimizer import Optimizer, fraction, is_plain, not_negative
 
 
 class Adam(Optimizer):
@@ -30,6 +31,7 @@ class Adam(Optimizer):
     """
 
     moments: ClassVar[tuple[str, ...]] = ("m", "v")
+    decoupled: ClassVar[bool] = False  # whether the weights decay beside the step, and not through the gradient
 
     def __init__(
         self,
@@ -52,6 +54,26 @@ class Adam(Optimizer):
             g = g + self.weight_decay * p
         self._adapt(p, g, t, m, v, s)
 
+    def update_all(self, live: list[tuple[Tensor, dict[str, Any]]]) -> None:
+        """All parameters at once where a kernel does that, those of one age in one go."""
+        arrays = [a for p, state in live for a in (p.data, p.grad.data, *(state[name] for name in self.moments))]
+        kernel = kernels.special("adam", *arrays) if arrays else None
+        if kernel is None or (self.weight_decay and not self.decoupled) or not all(map(is_plain, arrays)):
+            super().update_all(live)
+            return
+        for t in sorted({state["t"] for _, state in live}):
+            some = [(p.data, p.grad.data, state["m"], state["v"]) for p, state in live if state["t"] == t]
+            kernel(*zip(*some, strict=True), self.betas, *self._step_size(t), self._decay())
+
+    def _step_size(self, t: int) -> tuple[float, float]:
+        """α_t and ε_t"""
+        root = math.sqrt(1 - self.betas[1] ** t)
+        return self.lr * root / (1 - self.betas[0] ** t), self.eps * root
+
+    def _decay(self) -> float:
+        """What θ is multiplied by before the step."""
+        return 1.0
+
     def _adapt(self, p: Array, g: Array, t: int, m: Array, v: Array, s: Array) -> None:
         xp, (beta1, beta2) = array_module(p), self.betas
         m *= beta1
@@ -63,11 +85,11 @@ class Adam(Optimizer):
         s *= 1 - beta2
         v += s
 
-        root = math.sqrt(1 - beta2**t)
+        step, eps = self._step_size(t)
         xp.sqrt(v, out=s)
-        s += self.eps * root
+        s += eps
         xp.divide(m, s, out=s)
-        s *= self.lr * root / (1 - beta1**t)
+        s *= step
         p -= s
 
 
@@ -91,6 +113,11 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay)
 
+    decoupled: ClassVar[bool] = True
+
+    def _decay(self) -> float:
+        return 1.0 - self.lr * self.weight_decay
+
     def update(self, p: Array, g: Array, t: int, m: Array, v: Array, s: Array) -> None:
-        p *= 1 - self.lr * self.weight_decay
+        p *= self._decay()
         self._adapt(p, g, t, m, v, s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from .. import kernels
 from ..backend import Array, array_module
 from ..errors import BadInput
 from ..tensor import Tensor
@@ -34,6 +35,8 @@ def _norm(arrays: list[Array]) -> float:
     """√Σ g², added up in float64: numbers above 1e19 squared leave float32."""
     if not arrays:
         return 0.0
+    if kernel := kernels.special("gradient_norm", *arrays):
+        return float(kernel(arrays, math.inf)[0])
     xp = array_module(arrays[0])
     squares = [xp.square(g, dtype=xp.float64).sum() for g in arrays]
     return math.sqrt(float(sum(squares)))  # adds on the device, so the GPU is asked once

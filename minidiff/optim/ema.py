@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from .. import kernels
 from ..backend import array_module, to_numpy
 from ..errors import BadInput
 from ..nn.module import Module, state_difference
-from .optimizer import Scratch, fraction
+from .optimizer import Scratch, fraction, is_plain
 
 
 class EMA:
@@ -35,13 +36,18 @@ class EMA:
         """Take the model's present weights into the average."""
         n = self.updates
         d = min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
-        for name, p in self._parameters():
-            a = self.average[name]
+        pairs = [(self.average[name], p.data) for name, p in self._parameters()]
+        self.updates += 1
+        flat = [a for pair in pairs for a in pair]
+        kernel = kernels.special("average", *flat) if flat else None
+        if kernel is not None and all(map(is_plain, flat)):
+            kernel(*zip(*pairs, strict=True), 1 - d)
+            return
+        for a, data in pairs:
             change = self._scratch.like(a)
-            array_module(a).subtract(p.data, a, out=change)
+            array_module(a).subtract(data, a, out=change)
             change *= 1 - d
             a += change
-        self.updates += 1
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[Module]:

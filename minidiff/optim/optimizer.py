@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..backend import Array, array_module, to_numpy
+from ..backend import Array, array_module, dtype_of, to_device, to_numpy
 from ..errors import BadInput
 from ..inplace import written
 from ..tensor import Tensor
@@ -51,9 +51,17 @@ class Optimizer:
             if not state:
                 state.update(t=0, **{name: _zeros_like(p.data) for name in self.moments})
             state["t"] += 1
+            for name in self.moments:                            # the model may have moved since
+                state[name] = to_device(state[name], p.device)
+        self.update_all(live)
+        for p, _ in live:
+            written(p.data)
+
+    def update_all(self, live: list[tuple[Tensor, dict[str, Any]]]) -> None:
+        """Move parameters that have a gradient, each with its state, in place."""
+        for p, state in live:
             moments = (state[name] for name in self.moments)
             self.update(p.data, p.grad.data, state["t"], *moments, self._scratch.like(p.data))
-            written(p.data)
 
     def update(self, p: Array, g: Array, t: int, *moments_and_scratch: Array) -> None:
         """Move `p` by its t-th gradient `g`, in place; the last array, of p's shape, is free to use."""
@@ -136,6 +144,11 @@ class Scratch:
         if key not in self._memory or self._memory[key].size < p.size:
             self._memory[key] = array_module(p).empty(p.size, p.dtype)
         return self._memory[key][: p.size].reshape(p.shape)
+
+
+def is_plain(a: Array) -> bool:
+    """Whether the numbers lie in C order, float32: what kernels over many arrays can walk along."""
+    return dtype_of(a) == np.float32 and a.flags.c_contiguous
 
 
 def _zeros_like(p: Array) -> Array:

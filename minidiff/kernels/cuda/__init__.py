@@ -13,9 +13,10 @@ from .loss import mse_loss, mse_loss_backward
 from .matmul import matmul
 from .noise import philox_integers, philox_normal, philox_uniform
 from .norm import group_norm, group_norm_backward
+from .optim import adam, average, gradient_norm
 
 __all__ = [
-    "add", "cast", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward", "gelu", "gelu_backward",
-    "group_norm", "group_norm_backward", "join", "matmul", "mse_loss", "mse_loss_backward",
+    "adam", "add", "average", "cast", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward", "gelu", "gelu_backward",
+    "gradient_norm", "group_norm", "group_norm_backward", "join", "matmul", "mse_loss", "mse_loss_backward",
     "philox_integers", "philox_normal", "philox_uniform", "silu", "silu_backward",
 ]  # fmt: skip

@@ -24,31 +24,31 @@ def adam(
     All arrays are float32. step and eps are α_t and ε_t of `optim.adam`, decay is 1 − α λ.
     """
     gs = [contiguous(g) for g in gs]
-    for table, blocks, like in _tables(ps, gs, ms, vs):
-        _kernel("adam")(blocks, THREADS, like, table, scale, *map(float, (*betas, step, eps, decay)))
+    for table, blocks in _tables(ps, gs, ms, vs):
+        _kernel("adam")(blocks, THREADS, table, scale, *map(float, (*betas, step, eps, decay)))
 
 
 def average(averages: Sequence[Array], ps: Sequence[Array], rate: float) -> None:
     """a ← a + rate (θ − a), in place, for float32 arrays."""
-    for table, blocks, like in _tables(averages, ps):
-        _kernel("average")(blocks, THREADS, like, table, float(rate))
+    for table, blocks in _tables(averages, ps):
+        _kernel("average")(blocks, THREADS, table, float(rate))
 
 
 def gradient_norm(gs: Sequence[Array], most: float) -> Array:
     """√Σ g² of float32 arrays, and the factor that brings it down to `most`: a float32 array (2,)."""
     gs = [contiguous(g) for g in gs]
     tables = list(_tables(gs))
-    partial, result = empty((sum(blocks for _, blocks, _ in tables),), np.float64, gs[0]), empty((2,), np.float32, gs[0])
+    partial, result = empty((sum(blocks for _, blocks in tables),), np.float64, gs[0]), empty((2,), np.float32, gs[0])
     first = 0
-    for table, blocks, _ in tables:
+    for table, blocks in tables:
         _kernel("squares")(blocks, THREADS, table, partial, first, shared=4 * 33)
         first += blocks
     _kernel("norm")(1, 32, partial, result, first, float(min(most, 3e38)))
     return result
 
 
-def _tables(*roles: Sequence[Array]) -> Iterator[tuple[Value, int, Array]]:
-    """The arrays of each role in tables of at most COUNT, each with its number of blocks and one of its arrays."""
+def _tables(*roles: Sequence[Array]) -> Iterator[tuple[Value, int]]:
+    """The arrays of each role in tables of at most COUNT, each with its number of blocks."""
     for start in range(0, len(roles[0]), COUNT):
         chosen = [role[start : start + COUNT] for role in roles]
         table = np.zeros((), TABLE)
@@ -57,7 +57,7 @@ def _tables(*roles: Sequence[Array]) -> Iterator[tuple[Value, int, Array]]:
         sizes = np.array([a.size for a in chosen[0]])
         table["size"][: len(sizes)] = sizes
         table["end"][: len(sizes)] = ends = np.cumsum(-(-sizes // PER))
-        yield Value(table, tuple(a for arrays in chosen for a in arrays)), int(ends[-1]), chosen[0][0]
+        yield Value(table, tuple(a for arrays in chosen for a in arrays)), int(ends[-1])
 
 
 @functools.cache

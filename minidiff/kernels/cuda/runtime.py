@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...backend import Array, array_module
+from ...backend import Array, array_module, is_array
 from ...errors import BadInput
 from .compile import Build, for_cpu, for_gpu
 
@@ -32,6 +32,13 @@ _noted: list[Launch] | None = None
 _running = True
 
 
+class Value(NamedTuple):
+    """A structure that a kernel is given by value: a NumPy array of no dimensions, and the arrays whose addresses it holds."""
+
+    structure: np.ndarray
+    arrays: tuple[Array, ...] = ()
+
+
 class Kernel:
     """One kernel of a .cu file, compiled with definitions; call it to launch it."""
 
@@ -41,8 +48,8 @@ class Kernel:
     def __call__(self, grid: int | tuple[int, ...], threads: int, *args: Any, shared: int = 0) -> None:
         """Launch `grid` blocks of `threads` threads with `shared` bytes of shared memory each.
 
-        args   arrays (passed as addresses; the kernel knows their layout), None for the address 0, and numbers:
-               Python's whole numbers become int, its other numbers float, NumPy's stay as they are
+        args   arrays (passed as addresses; the kernel knows their layout), None for the address 0, structures (Value),
+               and numbers: Python's whole numbers become int, its other numbers float, NumPy's stay as they are
         """
         size = (grid,) if isinstance(grid, int) else tuple(grid)
         Launch(self, (*size, *(1,) * (3 - len(size))), threads, shared, args)()  # type: ignore[arg-type]
@@ -63,8 +70,9 @@ class Launch(NamedTuple):
     def __call__(self) -> None:
         if 0 in self.grid:
             return
-        arrays = [a for a in self.args if hasattr(a, "dtype") and hasattr(a, "shape") and not isinstance(a, np.generic)]
-        if array_module(arrays[0]) is not np:
+        arrays = [a for a in self.args if is_array(a) and not isinstance(a, np.generic)]
+        named = [a for value in self.args if isinstance(value, Value) for a in value.arrays]
+        if array_module((arrays or named)[0]) is not np:
             _on_gpu(self)
             return
         if _noted is not None:
@@ -137,7 +145,9 @@ def _on_gpu(launch: Launch) -> None:
     function(grid, (threads, 1, 1), args, shared_mem=shared)
 
 
-def _scalar(a: Any) -> np.generic:
+def _scalar(a: Any) -> np.generic | np.ndarray:
+    if isinstance(a, Value):
+        return a.structure
     return np.uintp(0) if a is None else a if isinstance(a, np.generic) else _TYPES[type(a)](a)
 
 
@@ -167,7 +177,7 @@ def _emulated(launch: Launch, arrays: list[Array]) -> None:
             value: Any = np.uintp(span.memory.ctypes.data + GUARD + address - span.start)
         else:
             value = _scalar(a)
-        holder = np.array([value])
+        holder = np.atleast_1d(np.array(value))
         holders.append(holder)
         args.append(holder.ctypes.data)
     addresses = (ctypes.c_void_p * len(args))(*args)
