@@ -113,6 +113,7 @@ def _add_train(commands: Any) -> None:
     p.add_argument("--limit", type=int, metavar="N", help="train on the first N images only")
     p.add_argument("--seed", type=int, metavar="N")
     p.add_argument("--device", metavar="cpu|cuda")
+    p.add_argument("--precision", metavar="P", help="how the GPU multiplies: fp32, tf32 or bf16 (default: fp32)")
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
     p.add_argument("--sheet-every", type=int, metavar="N", help="steps between sample sheets, 0 for none")
     p.add_argument("--checkpoint-every", type=int, metavar="N", help="steps between checkpoints, 0 for none")
@@ -134,7 +135,7 @@ def _add_sample(commands: Any) -> None:
     p.add_argument("--guidance", type=float, metavar="W", help="guidance scale, 0 for none (default: the recipe's)")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     p.add_argument("--batch", type=int, default=64, metavar="N", help="images at a time; no effect on what they are")
-    p.add_argument("--device", default="cpu", metavar="cpu|cuda")
+    _add_place(p)
     p.add_argument("--out", required=True, metavar="FILE", help=".png a picture, .gif or .webp an animation, .npz arrays")
 
 
@@ -149,7 +150,14 @@ def _add_evaluate(commands: Any) -> None:
     p.add_argument("--steps", type=int, metavar="K", help="reverse steps (default: all T)")
     p.add_argument("--guidance", type=float, metavar="W", help="guidance scale, 0 for none (default: the recipe's)")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    _add_place(p)
     p.add_argument("--json", metavar="FILE", help="write the figures here too")
+
+
+def _add_place(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--device", default="cpu", metavar="cpu|cuda")
+    p.add_argument("--precision", default="fp32", choices=backend.PRECISIONS,
+                   help="how the GPU multiplies: fp32, tf32 or bf16 (default: %(default)s)")
 
 
 def _add_summary(commands: Any) -> None:
@@ -228,7 +236,7 @@ def _demo(args: argparse.Namespace) -> int:
     return _report(outcome, Path(args.out) / "run")
 
 
-OVERRIDES = ("data", "epochs", "steps", "batch", "lr", "ema", "drop", "clip", "limit", "seed", "device", "threads",
+OVERRIDES = ("data", "epochs", "steps", "batch", "lr", "ema", "drop", "clip", "limit", "seed", "device", "precision", "threads",
              "sheet_every", "checkpoint_every")
 
 
@@ -325,9 +333,10 @@ def _sample(args: argparse.Namespace) -> int:
         raise BadInput(f"sample: --steps must be 1 to {T} (the T of this model), got {args.steps}")
     times = diffusion.time_steps(T, args.steps)
     film = Film(len(labels), times) if out.suffix.lower() in (".gif", ".webp") else None
-    images = diffusion.sample(loaded.model, loaded.schedule, labels, sampler=args.sampler, steps=args.steps,
-                              guidance=guidance, seed=args.seed, batch_size=args.batch, callback=film,
-                              progress=sys.stderr.isatty())
+    with backend.precision(args.precision):
+        images = diffusion.sample(loaded.model, loaded.schedule, labels, sampler=args.sampler, steps=args.steps,
+                                  guidance=guidance, seed=args.seed, batch_size=args.batch, callback=film,
+                                  progress=sys.stderr.isatty())
     _write_samples(out, images, labels, loaded, args, film)
     print(f"wrote {out}: {len(images)} images ({args.sampler}, {args.steps or T} steps, guidance {guidance:g}, "
           f"seed {args.seed})")
@@ -425,11 +434,12 @@ def _draw(args: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
 
     if args.n < 1:
         raise BadInput(f"evaluate: --n must be at least 1, got {args.n}")
-    loaded = load_model(args.model)
+    loaded = load_model(args.model, backend.resolve_device(args.device))
     labels = np.arange(args.n) % len(loaded.classes)
     guidance = args.guidance if args.guidance is not None else loaded.config.guidance if loaded.config else 0.0
     how = {"sampler": args.sampler, "steps": args.steps, "guidance": guidance, "seed": args.seed}
-    images = diffusion.sample(loaded.model, loaded.schedule, labels, **how, progress=sys.stderr.isatty())
+    with backend.precision(args.precision):
+        images = diffusion.sample(loaded.model, loaded.schedule, labels, **how, progress=sys.stderr.isatty())
     return images, labels, {"model": args.model, **how}
 
 

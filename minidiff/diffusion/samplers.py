@@ -125,6 +125,8 @@ def sample(
                 bar.update()
             pictures[indices] = to_numpy(xt)
         bar.close()
+    except MemoryError:                                          # CuPy's is one too
+        raise BadInput(f"sample: {batch_size} pictures at a time do not fit into memory; try batch_size {max(1, batch_size // 2)}") from None
     finally:
         model.train(was_training)
     return np.clip(pictures, -1.0, 1.0) if clip else pictures

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..backend import PRECISIONS
 from ..errors import BadInput
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -15,7 +16,7 @@ LR_SCHEDULES = ("constant", "cosine")
 # A resumed run may change these: they decide how long it goes on, where it runs and what it shows,
 # while every other field is part of what the steps already taken have computed.
 FREE_ON_RESUME = frozenset({
-    "preset", "epochs", "steps", "device", "threads", "sheet_every", "sheet_per_class", "sheet_sampler", "sheet_steps",
+    "preset", "epochs", "steps", "device", "precision", "threads", "sheet_every", "sheet_per_class", "sheet_sampler", "sheet_steps",
     "guidance", "checkpoint_every", "keep", "validate",
 })
 
@@ -51,6 +52,7 @@ class Config:
     drop: float = 0.1                        # rate at which a sample loses its label, for guidance
     seed: int = 0
     device: str = "cpu"
+    precision: str = "fp32"                  # how the GPU multiplies: fp32, tf32 or bf16
     threads: int | None = None               # None: the backend decides
 
     sheet_every: int = 500                   # steps between sample sheets
@@ -139,7 +141,7 @@ def _check(c: Config) -> None:
         raise BadInput(f"train: ema must lie in [0, 1), 0 for none, got {c.ema}")
     if not (_number(c.drop) and 0 <= c.drop <= 1):
         raise BadInput(f"train: drop must lie in [0, 1], got {c.drop}")
-    for name, known in (("optimizer", OPTIMIZERS), ("lr_schedule", LR_SCHEDULES)):
+    for name, known in (("optimizer", OPTIMIZERS), ("lr_schedule", LR_SCHEDULES), ("precision", PRECISIONS)):
         if getattr(c, name) not in known:
             raise BadInput(f"train: unknown {name} '{getattr(c, name)}'; there are {', '.join(known)}")
 

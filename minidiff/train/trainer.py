@@ -68,6 +68,8 @@ class Trainer:
         self.config, self.out, self.minutes = config, Path(out), minutes
         self._show_progress = progress
         backend.resolve_device(config.device)
+        if config.precision != "fp32" and config.device == "cpu" and backend.get_kernels() != "emulated":
+            raise BadInput(f"train: precision {config.precision} is the GPU's; the CPU computes in fp32; use device cuda")
         if config.data not in data.NAMES:
             raise BadInput(f"train: unknown data set '{config.data}'; there are {', '.join(data.NAMES)}")
         self.schedule = diffusion.make_schedule(**config.schedule)
@@ -127,6 +129,9 @@ class Trainer:
         except Diverged:
             self._record("diverged")
             raise
+        except MemoryError:                               # CuPy's is one too
+            self._record("stopped")
+            raise BadInput(self._too_large()) from None
         finally:
             self.metrics.close()
             self.progress.close()
@@ -139,7 +144,6 @@ class Trainer:
         lr = self.optimizer.lr
         x0, labels = next(self.loader)                                               # (N,C,H,W), (N,)
         loss, norm = self.update(x0, labels)
-        self.step += 1
         taken = time.perf_counter() - clock
         self.seconds += taken
         self._smooth(loss)
@@ -158,6 +162,10 @@ class Trainer:
 
     def update(self, x0: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
         """One gradient step on a batch: the loss before it, and the gradient's norm before clipping."""
+        with backend.precision(self.config.precision):
+            return self._update(x0, labels)
+
+    def _update(self, x0: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
         c = self.config
         x0 = backend.to_device(x0, c.device)
         # t, eps and the label dropout are a function of the seed and the step: the same on every device, and nothing
@@ -176,6 +184,7 @@ class Trainer:
         self.lr_schedule.step()
         if self.ema is not None:
             self.ema.update()
+        self.step += 1
         return value, float(norm)
 
     def _due(self, every: int) -> bool:
@@ -206,7 +215,7 @@ class Trainer:
         """The model as one would use it: averaged weights where there are any, eval mode, nothing recorded."""
         self.model.eval()
         try:
-            with no_grad(), self.ema.applied() if self.ema is not None else contextlib.nullcontext():
+            with no_grad(), backend.precision(self.config.precision), self.ema.applied() if self.ema is not None else contextlib.nullcontext():
                 yield
         finally:
             self.model.train()
@@ -352,6 +361,11 @@ class Trainer:
         good = checkpoint.latest(self.out)
         return Diverged(f"train: step {self.step + 1}: {what} (lr {self.optimizer.lr:.3g}); stopped, nothing was "
                         f"overwritten; the last good state is {good}; try a lower --lr, or --clip 1")
+
+    def _too_large(self) -> str:
+        batch = self.config.batch
+        smaller = f"try --batch {1 << (batch.bit_length() - 2)}" if batch > 1 else "try a smaller network"
+        return f"train: a batch of {batch} does not fit into the memory of {self.config.device}; {smaller}"
 
     def _record(self, status: str) -> None:
         """Write ``record.json`` as of now."""

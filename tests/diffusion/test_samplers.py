@@ -221,3 +221,12 @@ def test_a_progress_bar_counts_all_steps(oracle, capsys):
 def test_bad_input_is_answered_in_one_line(oracle, options, message):
     with pytest.raises(BadInput, match=f"^{re.escape(message)}$"):
         sample(oracle(lambda x, t, labels: x), SCHEDULE, **{"labels": [0]} | options)
+
+
+def test_too_many_pictures_at_a_time_say_how_many_to_try(network, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(samplers, "guided_output", full)
+    with pytest.raises(BadInput, match="^sample: 64 pictures at a time do not fit into memory; try batch_size 32$"):
+        sample(network, SCHEDULE, [0, 1], "ddim", 4)

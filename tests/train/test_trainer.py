@@ -301,3 +301,40 @@ def test_a_model_of_another_architecture_is_refused_by_parameter_names(small: Co
     with pytest.raises(BadInput, match=rf"/other\.npz: written by another architecture: missing {name} .*"
                                        r"unexpected extra\.weight"):
         load_model(out / "other.npz")
+
+
+def test_too_large_a_batch_says_which_to_try(small: Config, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CuPy's error for a full GPU is a MemoryError; what was saved before stays."""
+    trainer = Trainer(small.replace(batch=12), out, progress=False)
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise MemoryError("out of memory allocating 1 GB")
+
+    monkeypatch.setattr(diffusion, "loss", full)
+    with pytest.raises(BadInput, match="^train: a batch of 12 does not fit into the memory of cpu; try --batch 4$"):
+        trainer.run()
+    assert checkpoint.latest(out) is not None
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_the_gpus_precisions_are_refused_on_the_cpu(small: Config, out: Path, precision: str) -> None:
+    pytest.importorskip("ml_dtypes")
+    with pytest.raises(BadInput, match=f"^train: precision {precision} is the GPU's; the CPU computes in fp32; use device cuda$"):
+        Trainer(small.replace(precision=precision), out)
+    with pytest.raises(BadInput, match="^train: unknown precision 'fp16'; there are fp32, tf32, bf16$"):
+        small.replace(precision="fp16")
+
+
+def test_each_step_has_noise_of_its_own(small: Config, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """t and eps of step s are those of Rng(seed, s): repeatable one by one, and never those of another step."""
+    trainer, seen, loss = Trainer(small, out, progress=False), [], diffusion.loss
+
+    def watched(model: Any, schedule: Any, x0: Any, labels: Any, rng: Any, drop: float) -> Any:
+        seen.append((rng.seed, rng.step))
+        return loss(model, schedule, x0, labels, rng, drop=drop)
+
+    monkeypatch.setattr(diffusion, "loss", watched)
+    for _ in range(3):
+        trainer.update(*next(trainer.loader))
+    trainer.loader.close()
+    assert seen == [(small.seed, step) for step in range(3)]

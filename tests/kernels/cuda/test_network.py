@@ -74,3 +74,19 @@ def test_no_grad_sampling_agrees(emulated):
         backend.set_kernels(kernels)
         pictures[kernels] = md.diffusion.sample(model, schedule, [0, 1], steps=3, guidance=1.0, seed=1)
     assert np.abs(pictures["numpy"] - pictures["emulated"]).max() < 1e-4
+
+
+@pytest.mark.parametrize("precision, close", [("fp32", 1e-5), ("bf16", 2e-2)])
+def test_the_trainer_runs_on_the_kernels(precision, close, emulated, tmp_path):
+    """Two steps of the whole loop: batch, noise, gradients, clipping, AdamW, average."""
+    from minidiff.train import Config, Trainer
+
+    config = Config(data="glyphs", limit=16, batch=4, steps=2, image_size=32, lr=1e-3, clip=1.0, ema=0.9, validate=0,
+                    model={"channels": [8, 16], "patch": 4, "condition": "film"}, sheet_every=0)  # fmt: skip
+    losses = {}
+    for kernels in ("numpy", "emulated"):
+        backend.set_kernels(kernels)
+        trainer = Trainer(config.replace(precision=precision if kernels == "emulated" else "fp32"), tmp_path / kernels, progress=False)
+        losses[kernels] = [trainer.update(*next(trainer.loader))[0] for _ in range(2)]
+        trainer.loader.close()
+    assert np.allclose(losses["emulated"], losses["numpy"], rtol=close)

@@ -1,0 +1,75 @@
+"""Every kernel that the presets launch, compiled for GPUs that are not here: nothing spills, everything fits."""
+
+import re
+
+import pytest
+
+from minidiff import backend, train
+from minidiff.bench import kernels
+from minidiff.cli import main
+from minidiff.errors import BadInput
+from minidiff.kernels.cuda import compile
+
+
+def has_nvrtc():
+    try:
+        return bool(compile.nvrtc())
+    except BadInput:
+        return False
+
+
+NVRTC = pytest.mark.skipif(not has_nvrtc(), reason="CuPy with NVRTC is not installed")
+
+
+def test_a_preset_needs_each_kind_of_kernel_in_each_precision():
+    needed = kernels.needs(["report"], batch=2)
+    names = {need.name for need in needed}
+    assert {"gather", "weight_gradient", "group_norm", "group_norm_backward", "matmul", "squares", "gradient", "pack"} <= names
+    assert {dict(need.build.defines).get("MATH") for need in needed if need.name == "gather"} == {"FP32", "TF32", "BF16"}
+    assert backend.get_kernels() != "emulated" and backend.get_precision() == "fp32", "all is as it was"
+
+
+def test_nothing_is_computed_to_find_out(monkeypatch):
+    from minidiff.kernels.cuda import runtime
+
+    monkeypatch.setattr(runtime, "_emulated", lambda *_: pytest.fail("a kernel ran"))
+    assert kernels.needs(["tiny"], ["bf16"], batch=2)
+
+
+@NVRTC
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_no_kernel_of_any_preset_spills_or_asks_for_too_much(architecture):
+    rows = list(kernels.compiled(kernels.needs(train.PRESETS), [architecture]))
+    assert len(rows) > 300
+    assert [f"{row.need.name} of {row.need.build}: {row.trouble}" for row in rows if row.trouble] == []
+    assert max(row.resources.registers for row in rows) <= 232
+    crowded = [row for row in rows if row.blocks * row.need.threads < 128]
+    assert not crowded, "fewer than four warps on a multiprocessor hide no waiting"
+
+
+@NVRTC
+def test_the_command_prints_a_table(capsys, tmp_path):
+    record = tmp_path / "kernels.json"
+    assert main(["kernels", "--arch", "sm_90", "--preset", "tiny", "--precision", "bf16", "--json", str(record)]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^gather +bf16 4→32 3x3 tile 128x32x16 +\d+ +[\d.]+ KB +128 +\d+  sm_90$", out, flags=re.M)
+    assert "spilled to memory: 0 bytes" in out and record.is_file()
+
+
+def test_what_cannot_be_is_refused_in_one_line(capsys):
+    assert main(["kernels", "--arch", "sm_55"]) == 2
+    assert capsys.readouterr().err.startswith("minidiff: kernels: architecture 'sm_55' is unknown; it is one of: sm_80, ")
+
+
+def test_what_is_missing_is_said(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "cupy_backends.cuda.libs", None)
+    with pytest.raises(BadInput, match=r"^CUDA kernels need CuPy and NVRTC \(.*\); pip install minidiff\[cuda13\]"):
+        compile.nvrtc()
+
+
+@NVRTC
+def test_a_source_that_does_not_compile_shows_the_compilers_words(tmp_path):
+    source = tmp_path / "wrong.cu"
+    source.write_text('#include "device.h"\nKERNEL(wrong)(float* x) { *x = nothing; }\n')
+    with pytest.raises(RuntimeError, match=r'wrong.cu: does not compile\n(.|\n)*identifier "nothing" is undefined'):
+        compile.for_gpu(compile.Build.of(str(source), {}), "sm_90")
