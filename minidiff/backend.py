@@ -179,6 +179,8 @@ def astype(x: Array, dtype: Any) -> Array:
 def asarray(data: Any, like: Array, dtype: Any = None) -> Array:
     """Numbers or an array as an array of the library that `like` is of, and on its device."""
     xp = array_module(like)
+    if not can_look(like) and isinstance(data, bool | int | float):
+        return full((), data, like, np.result_type(data) if dtype is None else dtype)  # made there: nothing is transferred
     if xp is np or array_module(data) is xp:
         return xp.asarray(data, dtype=None if dtype is None else _own_dtype(like, dtype))
     data = np.asarray(data, dtype=dtype)

@@ -74,6 +74,21 @@ class DataLoader:
         self._position += 1
         return batch
 
+    @property
+    def dataset(self) -> Dataset:
+        """What the batches are of."""
+        return self._batches.dataset
+
+    def place(self) -> tuple[np.ndarray, int]:
+        """The order of this epoch, and where in it the next batch begins; that batch counts as handed out.
+
+        For whoever has the samples elsewhere, such as in a GPU's memory, and takes them from there.
+        """
+        e, b = divmod(self._position, self.batches_per_epoch)
+        self.close()                                             # what was prepared is not wanted
+        self._position += 1
+        return self._batches.order_of(e), b * self._batches.batch_size
+
     def state_dict(self) -> dict[str, int]:
         """The position and what must be equal for it to have a meaning. Prefetched batches do not count."""
         return {"position": self._position, **self._batches.identity()}
@@ -137,10 +152,11 @@ class _Batches:
 
     def make(self, k: int) -> Batch:
         e, b = divmod(k, self.per_epoch)
-        indices = self._order_of(e)[b * self.batch_size:(b + 1) * self.batch_size]
+        indices = self.order_of(e)[b * self.batch_size:(b + 1) * self.batch_size]
         return to_model(self.dataset.images[indices], self.size), self.dataset.labels[indices]
 
-    def _order_of(self, e: int) -> np.ndarray:
+    def order_of(self, e: int) -> np.ndarray:
+        """The samples of an epoch, in the order in which they are visited."""
         if not self.shuffle:
             e = 0          # one order for all epochs
         if self._order is None or self._order[0] != e:

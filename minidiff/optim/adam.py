@@ -63,14 +63,14 @@ class Adam(Optimizer):
             return
         for t in sorted({state["t"] for _, state in live}):
             some = [(p.data, p.grad.data, state["m"], state["v"]) for p, state in live if state["t"] == t]
-            kernel(*zip(*some, strict=True), self.betas, *self._step_size(t), self._decay())
+            kernel(*zip(*some, strict=True), self.betas, *self.step_size(t), self.decay())
 
-    def _step_size(self, t: int) -> tuple[float, float]:
+    def step_size(self, t: int) -> tuple[float, float]:
         """α_t and ε_t"""
         root = math.sqrt(1 - self.betas[1] ** t)
         return self.lr * root / (1 - self.betas[0] ** t), self.eps * root
 
-    def _decay(self) -> float:
+    def decay(self) -> float:
         """What θ is multiplied by before the step."""
         return 1.0
 
@@ -85,7 +85,7 @@ class Adam(Optimizer):
         s *= 1 - beta2
         v += s
 
-        step, eps = self._step_size(t)
+        step, eps = self.step_size(t)
         xp.sqrt(v, out=s)
         s += eps
         xp.divide(m, s, out=s)
@@ -115,9 +115,9 @@ class AdamW(Adam):
 
     decoupled: ClassVar[bool] = True
 
-    def _decay(self) -> float:
+    def decay(self) -> float:
         return 1.0 - self.lr * self.weight_decay
 
     def update(self, p: Array, g: Array, t: int, m: Array, v: Array, s: Array) -> None:
-        p *= self._decay()
+        p *= self.decay()
         self._adapt(p, g, t, m, v, s)

@@ -34,8 +34,7 @@ class EMA:
 
     def update(self) -> None:
         """Take the model's present weights into the average."""
-        n = self.updates
-        d = min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
+        d = self.next_decay()
         pairs = [(self.average[name], p.data) for name, p in self._parameters()]
         self.updates += 1
         flat = [a for pair in pairs for a in pair]
@@ -48,6 +47,11 @@ class EMA:
             array_module(a).subtract(data, a, out=change)
             change *= 1 - d
             a += change
+
+    def next_decay(self) -> float:
+        """d of the next update."""
+        n = self.updates
+        return min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[Module]:

@@ -21,10 +21,12 @@ from ..errors import BadInput
 from ..philox import Rng
 from . import checkpoint, records
 from .config import FREE_ON_RESUME, Config
+from .graph import GraphStep, obstacle
 from .progress import Progress, Silent
 
 SMOOTHING = 0.98                      # of the loss shown and recorded as final: a mean over about 50 steps
 REPLAN = 20                           # steps between two looks at the clock when a time budget is set
+LOOK = 25                             # steps on the GPU between two looks at their losses, for which it must be waited for
 VALIDATION_SEED = 20_000              # fixes t and eps of the held-out loss, the same for every run
 
 
@@ -106,6 +108,7 @@ class Trainer:
         self.total = c.total_steps(self.loader.batches_per_epoch)
         self.lr_schedule = _lr_schedule(c, self.optimizer, self.total)
         self.ema = optim.EMA(self.model, decay=c.ema) if c.ema else None
+        self.graph: GraphStep | None = None
         self.step, self.seconds = 0, 0.0
         self._loss_sum = self._loss_weight = 0.0
 
@@ -121,10 +124,11 @@ class Trainer:
         self._record("running")
         self.metrics = records.Metrics(self.out / "metrics.jsonl", self.step)
         self.progress = Progress(self._title(), self.total, self.step) if self._show_progress else Silent()
+        self.graph = self._graph_step()
         try:
             with _signals() as caught:
                 while self.step < self.total and not caught:
-                    self._one_step()
+                    self._one_step() if self.graph is None else self._burst()
             outcome = self._stopped(caught[0]) if caught and self.step < self.total else self._finish()
         except Diverged:
             self._record("diverged")
@@ -138,27 +142,58 @@ class Trainer:
             self.loader.close()
         return outcome
 
+    def _graph_step(self) -> GraphStep | None:
+        """The step that stays on the GPU, where the model is there and can be trained by it."""
+        c = self.config
+        if obstacle(self.model, self.optimizer) is not None:
+            return None
+        dataset = self.loader.dataset
+        images = dataset.images[:, None] if dataset.images.ndim == 3 else dataset.images
+        return GraphStep(self.model, self.schedule, self.optimizer, self.ema, images, dataset.labels.astype(np.int64),
+                         c.batch, c.image_size, c.seed, c.drop, c.clip)  # fmt: skip
+
     def _one_step(self) -> None:
         """One optimiser step and what is due after it."""
-        clock = time.perf_counter()
-        lr = self.optimizer.lr
-        x0, labels = next(self.loader)                                               # (N,C,H,W), (N,)
-        loss, norm = self.update(x0, labels)
-        taken = time.perf_counter() - clock
+        clock, lr = time.perf_counter(), self.optimizer.lr
+        results = [(*self.update(*next(self.loader)), lr)]
+        self._after(results, time.perf_counter() - clock)
+
+    def _burst(self) -> None:
+        """Steps on the GPU up to the next one after which something is due, or LOOK of them, and what is due then."""
+        due = [every - self.step % every for every in (self.config.checkpoint_every, self.config.sheet_every, REPLAN) if every]
+        first, clock, lrs = self.step, time.perf_counter(), []
+        with backend.precision(self.config.precision):
+            for _ in range(min(LOOK, self.total - self.step, *due)):
+                lrs.append(self.optimizer.lr)
+                self.graph.run(self.step, *self.loader.place())
+                self.lr_schedule.step()
+                self.step += 1
+        results = self.graph.losses(range(first, self.step))
+        for k, (loss, norm) in enumerate(results):
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                self.step = first + k
+                raise self._diverged(f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}")
+        self._after([(*pair, lr) for pair, lr in zip(results, lrs, strict=True)], time.perf_counter() - clock)
+
+    def _after(self, results: list[tuple[float, float, float]], taken: float) -> None:
+        """Record steps, given the loss, gradient norm and learning rate of each, and do what is due after the last."""
         self.seconds += taken
-        self._smooth(loss)
-        row = {"step": self.step, "epoch": round(self.step / self.loader.batches_per_epoch, 5), "loss": loss,
-               "lr": lr, "grad_norm": norm, "images_per_s": round(len(x0) / taken, 2),
-               "seconds": round(self.seconds, 3)}
+        speed = round(len(results) * self.config.batch / taken, 2)
+        rows = []
+        for step, (loss, norm, lr) in enumerate(results, self.step - len(results) + 1):
+            self._smooth(loss)
+            rows.append({"step": step, "epoch": round(step / self.loader.batches_per_epoch, 5), "loss": loss, "lr": lr,
+                         "grad_norm": norm, "images_per_s": speed, "seconds": round(self.seconds, 3)})  # fmt: skip
         self._replan()
         if self._due(self.config.checkpoint_every):
             self.save()                                   # first, so that nothing in a drawing can lose the step
         if self._due(self.config.sheet_every) or self.step == self.total:
-            row.update(self._look())
-        self.metrics.write(row)
+            rows[-1].update(self._look())
+        for row in rows:
+            self.metrics.write(row)
         self.progress.update(self.step, self.total, {
             "loss": f"{self.smooth_loss:.4f}", "images/s": f"{self.step * self.config.batch / self.seconds:.0f}",
-            "lr": f"{lr:.1e}"})
+            "lr": f"{results[-1][2]:.1e}"})
 
     def update(self, x0: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
         """One gradient step on a batch: the loss before it, and the gradient's norm before clipping."""

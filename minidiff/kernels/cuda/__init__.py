@@ -6,10 +6,11 @@ kernels are written with, `emulate.h` stands in for the GPU.
 """
 
 from .activation import gelu, gelu_backward, silu, silu_backward
+from .batch import gather_batch
 from .channels import join
 from .conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
 from .elementwise import add, cast
-from .loss import mse_loss, mse_loss_backward
+from .loss import keep, mse_loss, mse_loss_backward
 from .matmul import matmul
 from .noise import philox_integers, philox_normal, philox_uniform
 from .norm import group_norm, group_norm_backward
@@ -17,6 +18,6 @@ from .optim import adam, average, gradient_norm
 
 __all__ = [
     "adam", "add", "average", "cast", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward", "gelu", "gelu_backward",
-    "gradient_norm", "group_norm", "group_norm_backward", "join", "matmul", "mse_loss", "mse_loss_backward",
+    "gather_batch", "gradient_norm", "group_norm", "group_norm_backward", "join", "keep", "matmul", "mse_loss", "mse_loss_backward",
     "philox_integers", "philox_normal", "philox_uniform", "silu", "silu_backward",
 ]  # fmt: skip

@@ -47,3 +47,8 @@ KERNEL(gradient)(const A* a, const B* b, const float* gl, A* ga, int n, float fa
   } else
     for (; i < n; i++) store(ga + i, (to_float(a[i]) - to_float(b[i])) * factor);
 }
+
+// Row *slot of a table gets the loss and the norm of the gradients.
+KERNEL(keep)(float* history, const int* slot, const float* loss, const float* norm) {
+  if (threadIdx.x == 0) history[2 * *slot] = *loss, history[2 * *slot + 1] = *norm;
+}

@@ -27,8 +27,10 @@ template <class F> DEVICE void each(const Table& t, F f) {
 }
 
 // array: θ, g, m, v.   scale, if there, multiplies the gradients (clipping).   decay = 1 − α λ
-KERNEL(adam)(Table t, const float* scale, float beta1, float beta2, float step, float eps, float decay) {
+// What changes from step to step (α_t, ε_t, decay) is read from `numbers` where that is there: see train/graph.py.
+KERNEL(adam)(Table t, const float* scale, const float* numbers, float beta1, float beta2, float step, float eps, float decay) {
   const float s = scale ? *scale : 1.f;
+  if (numbers) step = numbers[0], eps = numbers[1], decay = numbers[2];
   each(t, [&](int i, int k) {
     const float g = t.array[1][i][k] * s;
     const float m = t.array[2][i][k] = beta1 * t.array[2][i][k] + (1.f - beta1) * g;
@@ -37,8 +39,9 @@ KERNEL(adam)(Table t, const float* scale, float beta1, float beta2, float step, 
   });
 }
 
-// array: a, θ.   rate = 1 − d
-KERNEL(average)(Table t, float rate) {
+// array: a, θ.   rate = 1 − d, or *rate_at
+KERNEL(average)(Table t, const float* rate_at, float rate) {
+  if (rate_at) rate = *rate_at;
   each(t, [&](int i, int k) { t.array[0][i][k] += rate * (t.array[1][i][k] - t.array[0][i][k]); });
 }
 

@@ -17,21 +17,23 @@ TABLE = np.dtype([("array", np.uint64, (4, COUNT)), ("size", np.int32, COUNT), (
 
 def adam(
     ps: Sequence[Array], gs: Sequence[Array], ms: Sequence[Array], vs: Sequence[Array], betas: tuple[float, float],
-    step: float, eps: float, decay: float, scale: Array | None = None,
+    step: float = 0.0, eps: float = 0.0, decay: float = 1.0, scale: Array | None = None, numbers: Array | None = None,
 ) -> None:  # fmt: skip
     """Move parameters, in place, by one step of Adam; `scale`, a float32 array of one number, multiplies the gradients.
 
-    All arrays are float32. step and eps are α_t and ε_t of `optim.adam`, decay is 1 − α λ.
+    All arrays are float32. step and eps are α_t and ε_t of `optim.adam`, decay is 1 − α λ; or these three are `numbers`,
+    a float32 array, and so may change from one replay of a CUDA graph to the next.
     """
     gs = [contiguous(g) for g in gs]
     for table, blocks in _tables(ps, gs, ms, vs):
-        _kernel("adam")(blocks, THREADS, table, scale, *map(float, (*betas, step, eps, decay)))
+        _kernel("adam")(blocks, THREADS, table, scale, numbers, *map(float, (*betas, step, eps, decay)))
 
 
-def average(averages: Sequence[Array], ps: Sequence[Array], rate: float) -> None:
-    """a ← a + rate (θ − a), in place, for float32 arrays."""
+def average(averages: Sequence[Array], ps: Sequence[Array], rate: float | Array) -> None:
+    """a ← a + rate (θ − a), in place, for float32 arrays; the rate may be a float32 array of one number."""
+    in_memory = hasattr(rate, "shape")
     for table, blocks in _tables(averages, ps):
-        _kernel("average")(blocks, THREADS, table, float(rate))
+        _kernel("average")(blocks, THREADS, table, rate if in_memory else None, 0.0 if in_memory else float(rate))
 
 
 def gradient_norm(gs: Sequence[Array], most: float) -> Array:
