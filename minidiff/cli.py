@@ -190,9 +190,14 @@ def _add_data(commands: Any) -> None:
 def _add_bench(commands: Any) -> None:
     p = _command(commands, "bench", _bench, "measure speed and memory on this machine",
                  "  minidiff bench\n  minidiff bench --against torch --json bench.json\n"
-                 "  minidiff bench --batch 64 --no-ops --peers        beside other engines")
+                 "  minidiff bench --batch 64 --no-ops --peers        beside other engines\n"
+                 "  minidiff bench --device cuda --against torch --json bench-cuda.json")
     p.add_argument("--against", choices=("torch",), help="measure this beside minidiff, in turn")
-    p.add_argument("--batch", type=int, nargs="+", default=[16, 64, 128], metavar="N", help="images a step (default: 16 64 128)")
+    p.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    p.add_argument("--batch", type=int, nargs="+", metavar="N", help="images a step (default: 16 64 128; 128 512 on the GPU)")
+    p.add_argument("--preset", nargs="+", metavar="NAME", help="on the GPU: networks of these recipes (default: report)")
+    p.add_argument("--precision", nargs="+", choices=backend.PRECISIONS, help="on the GPU (default: all three)")
+    p.add_argument("--steps", type=int, default=50, metavar="N", help="on the GPU: steps of a round (default: %(default)s)")
     p.add_argument("--kernels", nargs="+", choices=("numba", "numpy"), help="minidiff's CPU kernels (default: all installed)")
     p.add_argument("--no-ops", action="store_true", help="leave out the table of single operations")
     p.add_argument("--peers", action="store_true", help="one block beside every other engine that is installed")

@@ -82,3 +82,11 @@ def test_sample_grid_says_what_is_wrong_in_one_line(
     done = run("sample_grid", *arguments, folder=folder)
     assert done.returncode == 1
     assert done.stderr.strip() == message
+
+
+def test_gpu_quickstart_draws_and_says_what_is_missing(tmp_path: Path) -> None:
+    done = run("gpu_quickstart", "--steps", "2", "--train-steps", "2", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("ten digits on the CPU:")
+    assert lines[1].startswith(("no GPU here: device cuda ", "ten digits on the GPU, fp32:"))

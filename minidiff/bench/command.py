@@ -19,29 +19,36 @@ from ..errors import BadInput
 from . import measure, peers, work
 
 OPS_BATCH = 64
+BATCHES = [16, 64, 128]
 
 
 def main_bench(args: argparse.Namespace) -> int:
     """`minidiff bench [--against torch] [--batch N …] [--kernels K …] [--no-ops] [--peers] [--json FILE]`"""
-    for name in ("rounds", "threads"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise BadInput(f"bench: {name} must be a whole number of at least 1, got {value}")
-    for batch in args.batch:
-        if batch < 1:
-            raise BadInput(f"bench: batch must be a whole number of at least 1, got {batch}")
-    if args.against and importlib.util.find_spec("torch") is None:
-        raise BadInput("bench: --against torch needs PyTorch, which is not installed; pip install torch, or leave it out")
     if args.json and Path(args.json).is_dir():
         raise BadInput(f"bench: cannot write {args.json}: it is a folder; give a file")
     if args.json and not os.access(Path(args.json).resolve().parent, os.W_OK):
         raise BadInput(f"bench: cannot write {args.json}: its folder is missing or not writable")
+    for name in ("rounds", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise BadInput(f"bench: {name} must be a whole number of at least 1, got {value}")
+    for batch in args.batch or ():
+        if batch < 1:
+            raise BadInput(f"bench: batch must be a whole number of at least 1, got {batch}")
+    if args.against and importlib.util.find_spec("torch") is None:
+        raise BadInput("bench: --against torch needs PyTorch, which is not installed; pip install torch, or leave it out")
+    if args.device == "cuda":
+        from .gpu import main_gpu
+
+        return main_gpu(args)
+    if args.preset or args.precision:
+        raise BadInput("bench: --preset and --precision are for the GPU; give --device cuda too, or leave them out")
     kernels = list(dict.fromkeys(args.kernels or _available()))
     before = backend.get_kernels()
     try:
         for name in kernels:
             backend.set_kernels(name)                            # refuses what is not installed, before any work
-        record = run(kernels, args.against, args.batch, args.rounds, args.threads or backend.get_num_threads(),
+        record = run(kernels, args.against, args.batch or BATCHES, args.rounds, args.threads or backend.get_num_threads(),
                      with_operations=not args.no_ops, with_peers=args.peers)  # fmt: skip
     finally:
         backend.set_kernels(before)

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import backend, models, train
+from .. import backend, diffusion, models, optim, train
 from ..errors import BadInput
 from ..files import atomic_path
 from ..kernels.cuda import compile, runtime
-from ..nn import functional as F
+from ..train.graph import GraphStep
 
 BATCH = 128                                   # sizes of tiles depend on the image and the channels, hardly on this
 THREADS = 2048                                # of a multiprocessor, at most
@@ -70,10 +70,14 @@ def needs(presets: Iterable[str], precisions: Iterable[str] = backend.PRECISIONS
 
 
 def _train(config: Any, batch: int) -> None:
-    """One step of a preset on numbers that do not matter."""
+    """One step of a preset on numbers that do not matter, and one look at its samples."""
     model = models.UNet(image_size=config.image_size, **config.model)
-    x = np.empty((batch, 1, config.image_size, config.image_size), np.float32)
-    F.mse_loss(model(x, np.ones(batch, int), np.zeros(batch, int)), x).backward()
+    schedule = diffusion.make_schedule(**config.schedule)
+    images, labels = np.zeros((batch, 1, 28, 28), np.uint8), np.zeros(batch, np.int64)
+    step = GraphStep(model, schedule, optim.AdamW(model.parameters()), optim.EMA(model), images, labels, batch,
+                     config.image_size, seed=0, drop=config.drop, clip=config.clip)  # fmt: skip
+    step.run(0, np.arange(batch), 0)
+    diffusion.sample(model, schedule, np.zeros(2, int), "ddim", steps=1, guidance=1.0)
 
 
 # ---------------------------------------------------------------------------------------- compiling
@@ -132,7 +136,7 @@ def render(rows: list[Row]) -> str:
     lines = [f"{'kernel':<22}{'for':<62}{'registers':>10}{'shared':>9}{'threads':>9}{'blocks':>8}  architecture"]
     for need, architecture, taken, blocks, trouble in rows:
         shared = (need.shared + taken.shared) / 1024
-        lines.append(f"{need.name:<22}{_short(need.build):<62}{taken.registers:>10}{shared:>6.1f} KB{need.threads:>9}{blocks:>8}"
+        lines.append(f"{need.name:<22}{short_name(need.build):<62}{taken.registers:>10}{shared:>6.1f} KB{need.threads:>9}{blocks:>8}"
                      f"  {architecture}{'  ' + trouble if trouble else ''}")  # fmt: skip
     bad = [row for row in rows if row.trouble]
     kernels = len({(row.need.build, row.need.name) for row in rows})
@@ -144,7 +148,7 @@ def render(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def _short(build: compile.Build) -> str:
+def short_name(build: compile.Build) -> str:
     """The definitions that tell kernels of one file apart, for people."""
     d = dict(build.defines)
     if "KH" in d:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ Grid = tuple[int, int, int]
 MOST_SHARED = 48 * 1024                     # bytes of shared memory that a block has without asking for more
 _TYPES = {int: np.int32, float: np.float32, bool: np.int32}
 
+watchers: list[Callable[[Launch], Any]] = []  # told of each launch
 backwards = False                           # emulate threads and blocks in the opposite order: see emulate.h
 _noted: list[Launch] | None = None
 _running = True
@@ -70,6 +71,8 @@ class Launch(NamedTuple):
     def __call__(self) -> None:
         if 0 in self.grid:
             return
+        for watcher in watchers:
+            watcher(self)
         arrays = [a for a in self.args if is_array(a) and not isinstance(a, np.generic)]
         named = [a for value in self.args if isinstance(value, Value) for a in value.arrays]
         if array_module((arrays or named)[0]) is not np:
