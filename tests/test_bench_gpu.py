@@ -59,7 +59,7 @@ def test_the_table_by_kernel_has_every_launch(capsys):
     step = gpu.minidiff_step(TINY, 2, "bf16", False, "cpu")
     rows = gpu.by_kernel(Nowhere(), step, {"copy_bytes_per_second": 1e9, "bf16_flop_per_second": 1e12}, timed=lambda _: 1e-6)
     kinds = {row["kernel"].split()[0] for row in rows}
-    assert {"gather_batch", "draw", "gather", "weight_gradient", "group_norm", "adam", "average", "norm", "keep"} <= kinds
+    assert {"gather_batch", "draw", "gather", "weight_gradient", "group_norm", "adam", "average", "gradient_norm", "keep"} <= kinds
     assert sum(row["launches"] for row in rows) == round(sum(row["seconds"] for row in rows) * 1e6)
     assert all(row["floor_seconds"] > 0 for row in rows)
 

@@ -52,7 +52,8 @@ class GraphStep:
     images, labels    the whole data set: uint8 (M,C,H,W), int64 (M,)
     batch, size       pictures of a step, and their height and width for the model
 
-    `run(order, position, …)` makes one step. The first few run launch by launch; then the step is recorded and
+    `begin()` comes before the first step after anything else was done on the GPU; `run(step, order, position)` makes one
+    step; `losses(steps)` looks at some of them. The first few run launch by launch; then the step is recorded and
     replayed. Where recording fails, `reason` says why and everything goes on launch by launch.
     """
 
@@ -92,6 +93,13 @@ class GraphStep:
         self.steps += 1
         for p in self.parameters:
             written(p.data)
+
+    def begin(self) -> None:
+        """Wait for what others gave the device: the steps run on a stream of their own, which would not."""
+        if _is_cupy(self.state):
+            import cupy
+
+            cupy.cuda.Device().synchronize()
 
     def losses(self, steps: Sequence[int]) -> list[tuple[float, float]]:
         """Loss and gradient norm of some of the last HISTORY steps; waits until they are done."""

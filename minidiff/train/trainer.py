@@ -162,6 +162,7 @@ class Trainer:
         """Steps on the GPU up to the next one after which something is due, or LOOK of them, and what is due then."""
         due = [every - self.step % every for every in (self.config.checkpoint_every, self.config.sheet_every, REPLAN) if every]
         first, clock, lrs = self.step, time.perf_counter(), []
+        self.graph.begin()
         with backend.precision(self.config.precision):
             for _ in range(min(LOOK, self.total - self.step, *due)):
                 lrs.append(self.optimizer.lr)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from ...backend import Array, array_module
+from ...backend import Array
 from .elementwise import THREADS, blocks, dense, in_order_of
-from .layout import type_name
+from .layout import beside, type_name
 from .runtime import Kernel
 
 _NAMES = {"none": "GELU", "tanh": "GELU_TANH"}
@@ -34,14 +34,14 @@ def silu_backward(x: Array, gy: Array) -> Array:
 
 def _forward(x: Array, name: str) -> Array:
     x = dense(x)
-    y = array_module(x).empty_like(x)
+    y = beside(x, x.dtype)
     _kernel("activate", type_name(x), type_name(x), name)(blocks(x.size), THREADS, x, y, x.size)
     return y
 
 
 def _backward(x: Array, gy: Array, name: str) -> Array:
     x = dense(x)
-    gy, gx = in_order_of(x, gy), array_module(x).empty_like(x)
+    gy, gx = in_order_of(x, gy), beside(x, x.dtype)
     _kernel("activate_backward", type_name(x), type_name(gy), name)(blocks(x.size), THREADS, x, gy, gx, x.size)
     return gx
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ...backend import Array, array_module
-from .layout import type_name
+from ...backend import Array
+from .layout import beside, type_name
 from .runtime import Kernel
 
 V, THREADS = 8, 256                                              # numbers of a thread, threads of a block
@@ -20,7 +20,7 @@ def cast(x: Array, dtype: Any) -> Array:
     if x.dtype == dtype:
         return x
     x = dense(x)
-    y = array_module(x).empty_like(x, dtype=dtype)
+    y = beside(x, dtype)
     _kernel("cast", A=type_name(x), B="float", Y=type_name(y))(blocks(x.size), THREADS, x, y, x.size)
     return y
 
@@ -28,7 +28,7 @@ def cast(x: Array, dtype: Any) -> Array:
 def add(a: Array, b: Array) -> Array | None:
     """a + b of one shape and order in memory, float32 or bfloat16; the result has the wider type of the two."""
     a, b = dense(a), in_order_of(a, b)
-    y = array_module(a).empty_like(a, dtype=a.dtype if type_name(b) == "bf16" else b.dtype)
+    y = beside(a, a.dtype if type_name(b) == "bf16" else b.dtype)
     _kernel("add", A=type_name(a), B=type_name(b), Y=type_name(y))(blocks(y.size), THREADS, a, b, y, y.size)
     return y
 
@@ -43,7 +43,7 @@ def in_order_of(a: Array, b: Array) -> Array:
     steps = zip(a.shape, a.strides, b.strides, strict=True)
     if all(n == 1 or s // a.itemsize == t // b.itemsize for n, s, t in steps):
         return b
-    c = array_module(a).empty_like(a, dtype=b.dtype)
+    c = beside(a, b.dtype)
     c[...] = b
     return c
 

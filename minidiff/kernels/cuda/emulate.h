@@ -254,7 +254,8 @@ inline float rsqrtf(float x) { return 1.f / sqrtf(x); }
 inline float __expf(float x) { return expf(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float __frcp_rn(float x) { return 1.f / x; }
-inline void sincosf(float x, float* s, float* c, int) { *s = sinf(x), *c = cosf(x); }
+inline float cospif(float x) { return (float)cos(M_PI * (double)x); }
+inline float sinpif(float x) { return (float)sin(M_PI * (double)x); }
 struct alignas(8) float2 { float x, y; };
 using std::max;
 using std::min;

@@ -15,6 +15,7 @@ import numpy as np
 
 from ... import backend
 from ...backend import Array, array_module
+from . import runtime
 
 BFLOAT16 = "bfloat16"
 
@@ -33,7 +34,15 @@ def math_of(x: Array) -> str:
 
 def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     """Memory with anything in it, beside `like`, in C order."""
-    return array_module(like).empty(shape, dtype=dtype)
+    xp = array_module(like)
+    return runtime.memory(shape, dtype) if xp is np else xp.empty(shape, dtype=dtype)
+
+
+def beside(x: Array, dtype: Any) -> Array:
+    """Memory for as many numbers as a dense x has, of its shape and with its axes in the same order in memory."""
+    axes = sorted(range(x.ndim), key=lambda i: (-x.strides[i], i))
+    y = empty(tuple(x.shape[i] for i in axes), dtype, x)
+    return y.transpose([axes.index(i) for i in range(x.ndim)])
 
 
 def new(shape: tuple[int, int, int, int], dtype: Any, like: Array) -> Array:

@@ -6,9 +6,9 @@ import functools
 
 import numpy as np
 
-from ...backend import Array, array_module
+from ...backend import Array
 from .elementwise import THREADS, blocks, dense, in_order_of
-from .layout import empty, type_name
+from .layout import beside, empty, type_name
 from .runtime import Kernel
 
 BLOCKS = 264                                                     # two for each multiprocessor of an H100
@@ -28,7 +28,7 @@ def mse_loss(a: Array, b: Array) -> Array:
 def mse_loss_backward(a: Array, b: Array, gy: Array) -> Array:
     """2 (a − b) gy / n for a gy of one number; of a's dtype, and in memory as a is."""
     a = dense(a)
-    b, ga = in_order_of(a, b), array_module(a).empty_like(a)
+    b, ga = in_order_of(a, b), beside(a, a.dtype)
     _kernel("gradient", a, b)(blocks(a.size), THREADS, a, b, gy, ga, a.size, 2.0 / a.size)
     return ga
 

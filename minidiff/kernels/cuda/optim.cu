@@ -55,7 +55,7 @@ KERNEL(squares)(Table t, double* partial, int first) {
 }
 
 // norm = √Σ partial, added up in float64;   scale = min(1, most / (norm + 1e-6)), and 1 where the norm is not finite
-KERNEL(norm)(const double* partial, float* result, int blocks, float most) {
+KERNEL(gradient_norm)(const double* partial, float* result, int blocks, float most) {
   if (threadIdx.x) return;
   double sum = 0.;
   for (int b = 0; b < blocks; b++) sum += partial[b];

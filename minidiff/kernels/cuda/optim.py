@@ -45,7 +45,7 @@ def gradient_norm(gs: Sequence[Array], most: float) -> Array:
     for table, blocks in tables:
         _kernel("squares")(blocks, THREADS, table, partial, first, shared=4 * 33)
         first += blocks
-    _kernel("norm")(1, 32, partial, result, first, float(min(most, 3e38)))
+    _kernel("gradient_norm")(1, 32, partial, result, first, float(min(most, 3e38)))
     return result
 
 

@@ -23,8 +23,8 @@ DEVICE void normals(Words w, float (&z)[4]) {
   #pragma unroll
   for (int i = 0; i < 4; i += 2) {
     const float r = sqrtf(-2.f * logf((float)((w.word[i] >> 8) + 1) * 0x1p-24f));
-    const float theta = unit(w.word[i + 1]) * 6.2831855f;
-    z[i] = r * cosf(theta);
-    z[i + 1] = r * sinf(theta);
+    const float half_turns = 2.f * unit(w.word[i + 1]);       // cosπ needs no slow path for large angles, which cosf has
+    z[i] = r * cospif(half_turns);
+    z[i + 1] = r * sinpif(half_turns);
   }
 }

@@ -156,6 +156,15 @@ def _scalar(a: Any) -> np.generic | np.ndarray:
 
 # ----------------------------------------------------------------------------------- in emulation
 
+def memory(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Memory that a kernel is to write to: NaN until it does, so that what it forgets shows; 0 where none will run."""
+    if not _running:
+        return np.zeros(shape, dtype)
+    a = np.empty(shape, dtype)
+    a.reshape(-1).view(np.uint8)[...] = 0xFF
+    return a
+
+
 GUARD = 256                                 # bytes before and after each array, watched for writes that miss it
 
 

@@ -25,7 +25,7 @@ def test_a_preset_needs_each_kind_of_kernel_in_each_precision():
     needed = kernels.needs(["report"], batch=2)
     names = {need.name for need in needed}
     assert {"gather", "weight_gradient", "group_norm", "group_norm_backward", "matmul", "squares", "gradient", "pack", "adam",
-            "average", "norm", "gather_batch", "draw", "keep"} <= names  # fmt: skip
+            "average", "gradient_norm", "gather_batch", "draw", "keep"} <= names  # fmt: skip
     assert {dict(need.build.defines).get("MATH") for need in needed if need.name == "gather"} == {"FP32", "TF32", "BF16"}
     assert backend.get_kernels() != "emulated" and backend.get_precision() == "fp32", "all is as it was"
 

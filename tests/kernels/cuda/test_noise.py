@@ -15,8 +15,8 @@ def test_the_numbers_of_both_devices_are_the_same(size, order):
     used = SEED, 5, 6, size, 11, 3, LIKE
     rows = range(5, 11)
     assert np.array_equal(noise.philox_uniform(*used), philox.uniform(SEED, rows, size, 11, 3))
-    # a sine or logarithm may differ in its last digit from one library to the other
-    assert np.abs(noise.philox_normal(*used) - philox.normal(SEED, rows, size, 11, 3)).max() < 2e-6
+    # the twin rounds θ < 2π to float32, 2.4e-7 off at most, and r is below 6
+    assert np.abs(noise.philox_normal(*used) - philox.normal(SEED, rows, size, 11, 3)).max() < 4e-6
     assert np.array_equal(noise.philox_integers(*used[:3], 1, *used[4:], 1, 101), philox.integers(SEED, rows, 1, 101, 11, 3))
 
 
