@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend
+from .. import backend, kernels
 from ..autograd import FusedOp
 from ..backend import Array, array_module, permute
 from ..errors import BadInput
@@ -44,8 +44,13 @@ class Attention(FusedOp):
     factors: Any                                                 # m, likewise
 
     portable = True
+    takes_bfloat16 = "kernel"
 
     def forward(self, q: Array, k: Array, v: Array, bias: Array | None = None) -> Array:
+        if kernel := self._kernel("attention", q, k, v, bias):
+            y, log_sum = kernel(q, k, v, self.scale)
+            self.cache = log_sum, y
+            return y
         xp, heads = array_module(q), _Heads(q, k)
         q, k, v = map(heads.flat, (q, k, v))
         y = backend.full((*q.shape[:2], v.shape[2]), 0.0, like=q)
@@ -69,6 +74,9 @@ class Attention(FusedOp):
         return xp.reshape(y, (*heads.batch, *y.shape[1:]))
 
     def backward(self, gy: Array) -> Any:
+        if isinstance(self.cache, tuple):
+            (q, k, v), (log_sum, y) = self.saved, self.cache
+            return kernels.of(q).attention_backward(q, k, v, y, log_sum, gy, self.scale)
         (q, k, v, *bias), heads = self.saved, _Heads(*self.saved[:2])
         xp, shapes = array_module(q), [q.shape, k.shape, v.shape, (*q.shape[:-1], k.shape[-2])]
         needs = (*self.needs, False)[:4]                         # without a bias, no gradient for one
@@ -97,6 +105,11 @@ class Attention(FusedOp):
         heads.each_block(work)
         found = [None if g is None else xp.reshape(g, shape) for g, shape in zip(gs, shapes, strict=True)]
         return tuple(found[: len(self.needs)])
+
+    def _kernel(self, name: str, q: Array, k: Array, v: Array, bias: Array | None) -> Any:
+        """The kernel that does all of it, where there is one for such heads, and nothing but q, k and v."""
+        kernel = kernels.special(name, q, k, v) if bias is None and self.visible is None and self.factors is None else None
+        return kernel if kernel is not None and kernels.of(q).takes_attention(q, k, v) else None
 
     def _scores(self, heads: _Heads, q: Array, k: Array, bias: Array | None = None) -> Callable[[slice, slice], Array]:
         """A function that gives a block of s."""

@@ -6,6 +6,7 @@ kernels are written with, `emulate.h` stands in for the GPU.
 """
 
 from .activation import gelu, gelu_backward, silu, silu_backward
+from .attention import attention, attention_backward, takes_attention
 from .batch import gather_batch
 from .channels import join
 from .conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
@@ -17,7 +18,8 @@ from .norm import group_norm, group_norm_backward
 from .optim import adam, average, gradient_norm
 
 __all__ = [
-    "adam", "add", "average", "cast", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward", "gelu", "gelu_backward",
+    "adam", "add", "attention", "attention_backward", "average", "cast", "conv2d", "conv2d_backward", "conv_transpose2d", "conv_transpose2d_backward", "gelu", "gelu_backward",
     "gather_batch", "gradient_norm", "group_norm", "group_norm_backward", "join", "keep", "matmul", "mse_loss", "mse_loss_backward",
     "philox_integers", "philox_normal", "philox_uniform", "silu", "silu_backward",
+    "takes_attention",
 ]  # fmt: skip

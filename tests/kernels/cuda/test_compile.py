@@ -1,7 +1,9 @@
 """Every kernel that the presets launch, compiled for GPUs that are not here: nothing spills, everything fits."""
 
+import importlib
 import re
 
+import numpy as np
 import pytest
 
 from minidiff import backend, train
@@ -46,6 +48,18 @@ def test_no_kernel_of_any_preset_spills_or_asks_for_too_much(architecture):
     assert max(row.resources.registers for row in rows) <= 232
     crowded = [row for row in rows if row.blocks * row.need.threads < 128]
     assert not crowded, "fewer than four warps on a multiprocessor hide no waiting"
+
+
+@NVRTC
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_attention_spills_at_no_width_that_it_takes(architecture):
+    attention = importlib.import_module("minidiff.kernels.cuda.attention")
+    for width in (16, 32, 40, 64):
+        for dtype in (np.float32, backend.bfloat16()):
+            with backend.precision("tf32"):
+                kernel = attention._kernel("attention", np.empty((1, 1, width), dtype))
+            found = compile.for_gpu(kernel.build, architecture).resources
+            assert {name: (r.spilled, r.stack) for name, r in found.items()} == dict.fromkeys(found, (0, 0)), (width, dtype)
 
 
 @NVRTC

@@ -126,3 +126,24 @@ def test_the_recorded_step_looks_at_no_number(emulated, tmp_path, monkeypatch):
     graph._upload(1, *trainer.loader.place())
     graph._step()
     trainer.loader.close()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_uses_the_kernels_where_they_do_all_of_it(precision, causal, emulated):
+    """With a mask it is the portable way, in float32; both give the CPU's numbers."""
+    rng, dtype = np.random.default_rng(0), backend.bfloat16() if precision == "bf16" else np.float32
+    arrays = [rng.standard_normal((2, 3, 20, 16)).astype(dtype) for _ in range(3)]
+    u = rng.standard_normal((2, 3, 20, 16)).astype(np.float32)
+    results = {}
+    for kernels in ("numpy", "emulated"):
+        backend.set_kernels(kernels)
+        xs = [md.Tensor(a if kernels == "emulated" else a.astype(np.float32), requires_grad=True) for a in arrays]
+        with runtime.kept() as launches:
+            y = F.scaled_dot_product_attention(*xs, is_causal=causal)
+            (y * u).sum().backward()
+        results[kernels] = [t.astype(np.float32).numpy() for t in (y, *(x.grad for x in xs))]
+        used = {launch.kernel.name for launch in launches}
+    assert ("attention" in used and "attention_backward_kv" in used) != causal
+    for a, b in zip(results["emulated"], results["numpy"], strict=True):
+        assert np.linalg.norm(a - b) <= (1e-5 if precision == "fp32" else 2e-2) * np.linalg.norm(b)
