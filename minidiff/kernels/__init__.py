@@ -54,7 +54,9 @@ def taken(op: Any, inputs: Sequence[Any]) -> Sequence[Any]:
 
 def special(name: str, *arrays: Array) -> Callable[..., Any] | None:
     """The kernel of that name where only some devices have one and it takes all of these arrays, else None."""
-    return getattr(of(arrays[0]), name, None) if all(map(available, arrays)) else None
+    if not _for_gpu(arrays[0]):                                  # the CPU's have what every operation has, and no more
+        return None
+    return getattr(_cuda(), name, None) if all(map(available, arrays)) else None
 
 
 @functools.cache

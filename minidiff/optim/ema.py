@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..backend import array_module, to_numpy
+from ..backend import Array, array_module, to_numpy
 from ..errors import BadInput
 from ..nn.module import Module, state_difference
 from .optimizer import Scratch, fraction, is_plain
@@ -35,7 +35,7 @@ class EMA:
     def update(self) -> None:
         """Take the model's present weights into the average."""
         d = self.next_decay()
-        pairs = [(self.average[name], p.data) for name, p in self._parameters()]
+        pairs = self.pairs()
         self.updates += 1
         flat = [a for pair in pairs for a in pair]
         kernel = kernels.special("average", *flat) if flat else None
@@ -47,6 +47,10 @@ class EMA:
             array_module(a).subtract(data, a, out=change)
             change *= 1 - d
             a += change
+
+    def pairs(self) -> list[tuple[Array, Array]]:
+        """(a, θ) for every parameter."""
+        return [(self.average[name], p.data) for name, p in self._parameters()]
 
     def next_decay(self) -> float:
         """d of the next update."""

@@ -132,14 +132,12 @@ class GraphStep:
         x0, labels = of.gather_batch(self.images, self.labels, self.order, position, self.batch, self.size)
         loss = diffusion.loss(self.model, self.schedule, x0, labels, Rng(self.seed, step=step, like=x0), drop=self.drop)
         loss.backward()
-        gs = [p.grad.data for p in self.parameters]
-        norm = of.gradient_norm(gs, self.clip or np.inf)
-        states = self.optimizer.state
-        of.adam([p.data for p in self.parameters], gs, [s["m"] for s in states], [s["v"] for s in states],
-                self.optimizer.betas, scale=norm[1:2], numbers=numbers)  # fmt: skip
+        live = [(p, s) for p, s in zip(self.parameters, self.optimizer.state, strict=True) if p.grad is not None]
+        moved = [(p.data, p.grad.data, s["m"], s["v"]) for p, s in live]
+        norm = of.gradient_norm([g for _, g, _, _ in moved], self.clip or np.inf)
+        of.adam(*zip(*moved, strict=True), self.optimizer.betas, scale=norm[1:2], numbers=numbers)
         if self.ema is not None:
-            pairs = [(self.ema.average[name], p.data) for name, p in self.model.named_parameters()]
-            of.average(*zip(*pairs, strict=True), numbers[3:4])
+            of.average(*zip(*self.ema.pairs(), strict=True), numbers[3:4])
         of.keep(self.history, slot, loss.data, norm)
         self._alive: list[Tensor] = [loss]
         self.optimizer.zero_grad()
