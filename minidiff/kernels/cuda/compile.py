@@ -7,6 +7,7 @@ a kernel in this library, so what is compiled and checked on a machine without a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -23,7 +24,6 @@ from ...files import atomic_path, cache_folder
 
 HERE = Path(__file__).parent
 INSTALL = "pip install minidiff[cuda13], or [cuda12] for an older driver"
-ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 INCLUDE = re.compile(r'^#include "([^"]+)".*$', flags=re.M)
 OPTIONS = ("-std=c++17", "--ptxas-options=-v", "-default-device")
 
@@ -104,11 +104,8 @@ def nvrtc() -> Any:
 def for_gpu(build: Build, architecture: str) -> Compiled:
     """The machine code for an architecture such as "sm_90", from disk if it is there.
 
-    Raises BadInput for an unknown architecture or where NVRTC is missing, RuntimeError with the compiler's
-    words where the source does not compile.
+    Raises BadInput where NVRTC is missing, RuntimeError with the compiler's words where the source does not compile.
     """
-    if architecture not in ARCHITECTURES:
-        raise BadInput(f"kernels: architecture {architecture!r} is unknown; it is one of: {', '.join(ARCHITECTURES)}")
     binding = nvrtc()
     options, text = (f"-arch={architecture}", *OPTIONS), source(build)
     path = _cached(build, "cubin", text, *options, str(binding.getVersion()))
@@ -117,8 +114,9 @@ def for_gpu(build: Build, architecture: str) -> Compiled:
         resources = {name: Resources(**found) for name, found in json.loads(report.read_text()).items()}
         return Compiled(path.read_bytes(), resources)
     compiled = _by_nvrtc(binding, build, text, options)
-    _keep(report, json.dumps({name: r._asdict() for name, r in compiled.resources.items()}).encode())
-    _keep(path, compiled.cubin)
+    with contextlib.suppress(OSError):            # a disk that cannot be written to costs time only
+        _keep(report, json.dumps({name: r._asdict() for name, r in compiled.resources.items()}).encode())
+        _keep(path, compiled.cubin)
     return compiled
 
 

@@ -90,19 +90,8 @@ KERNEL(gather)(const S* x, const S* w, const float* bias, S* y, int N, int H, in
 
   Tile tile;
   tile.clear();
-  #pragma unroll
-  for (int s = 0; s < STAGES - 1; s++) {
-    if (s < steps) fetch(s);
-    copy_commit();
-  }
   const int m = warp * WM;
-  for (int s = 0; s < steps; s++) {
-    copy_wait<STAGES - 2>();
-    __syncthreads();                                     // tile s is here, and tile s − 1 is done with
-    if (s + STAGES - 1 < steps) fetch(s + STAGES - 1);
-    copy_commit();
-    tile.multiply(memory + s % STAGES * BM * BK, m, weights + s % STAGES * BN * BK, 0);
-  }
+  pipeline<STAGES>(steps, fetch, [&](int s) { tile.multiply(memory + s % STAGES * BM * BK, m, weights + s % STAGES * BN * BK, 0); });
   tile.each([&](int r, int c, float& first, float& second) {
     const Pixel p = pixels[m + r];
     const int o = n0 + c;

@@ -53,19 +53,8 @@ KERNEL(weight_gradient)(const S* x, const S* gy, float* partial, int N, int H, i
 
   Tile tile;
   tile.clear();
-  #pragma unroll
-  for (int s = 0; s < STAGES - 1; s++) {
-    if (s < steps) fetch(s);
-    copy_commit();
-  }
   const int m = warp % WARPS_M * WM, n = warp / WARPS_M * WN;
-  for (int s = 0; s < steps; s++) {
-    copy_wait<STAGES - 2>();
-    __syncthreads();
-    if (s + STAGES - 1 < steps) fetch(s + STAGES - 1);
-    copy_commit();
-    tile.multiply(memory + s % STAGES * BK * BM, m, others + s % STAGES * BK * BN, n);
-  }
+  pipeline<STAGES>(steps, fetch, [&](int s) { tile.multiply(memory + s % STAGES * BK * BM, m, others + s % STAGES * BK * BN, n); });
   partial += ((int64_t)blockIdx.x * KH * KW + blockIdx.z) * O * C;                    // [split][tap][o][c]
   tile.each([&](int r, int c, float& p, float& q) {
     const int o = o0 + m + r, at = c0 + n + c;

@@ -83,6 +83,9 @@ DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// An address as that of 16 bytes, of which it must be a multiple.
+template <class F, class P> DEVICE F* aligned(P* p) { return reinterpret_cast<F*>(p); }
+
 // A kernel that Python can launch.
 #define KERNEL(name) extern "C" __global__ void name
 #endif
@@ -122,7 +125,7 @@ DEVICE float block_sum(float x, float* work) {
 template <int N> DEVICE void load(float (&x)[N], const float* p) {
   if constexpr (N % 4 == 0) {
     for (int i = 0; i < N; i += 4) {
-      Four f = *reinterpret_cast<const Four*>(p + i);
+      Four f = *aligned<const Four>(p + i);
       for (int k = 0; k < 4; k++) x[i + k] = __uint_as_float(f.word[k]);
     }
   } else {
@@ -132,7 +135,7 @@ template <int N> DEVICE void load(float (&x)[N], const float* p) {
 template <int N> DEVICE void load(float (&x)[N], const bf16* p) {
   if constexpr (N % 8 == 0) {
     for (int i = 0; i < N; i += 8) {
-      Four f = *reinterpret_cast<const Four*>(p + i);
+      Four f = *aligned<const Four>(p + i);
       for (int k = 0; k < 4; k++) {
         x[i + 2 * k] = __uint_as_float(f.word[k] << 16);
         x[i + 2 * k + 1] = __uint_as_float(f.word[k] & 0xffff0000u);
@@ -147,7 +150,7 @@ template <int N> DEVICE void store(float* p, const float (&x)[N]) {
     for (int i = 0; i < N; i += 4) {
       Four f;
       for (int k = 0; k < 4; k++) f.word[k] = __float_as_uint(x[i + k]);
-      *reinterpret_cast<Four*>(p + i) = f;
+      *aligned<Four>(p + i) = f;
     }
   } else {
     for (int i = 0; i < N; i++) p[i] = x[i];
@@ -158,7 +161,7 @@ template <int N> DEVICE void store(bf16* p, const float (&x)[N]) {
     for (int i = 0; i < N; i += 8) {
       Four f;
       for (int k = 0; k < 4; k++) f.word[k] = pack_bf16(x[i + 2 * k], x[i + 2 * k + 1]);
-      *reinterpret_cast<Four*>(p + i) = f;
+      *aligned<Four>(p + i) = f;
     }
   } else {
     for (int i = 0; i < N; i++) store(p + i, x[i]);

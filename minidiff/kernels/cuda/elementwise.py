@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...backend import Array
-from .layout import beside, type_name
+from .layout import address, beside, type_name
 from .runtime import Kernel
 
 V, THREADS = 8, 256                                              # numbers of a thread, threads of a block
@@ -25,7 +25,7 @@ def cast(x: Array, dtype: Any) -> Array:
     return y
 
 
-def add(a: Array, b: Array) -> Array | None:
+def add(a: Array, b: Array) -> Array:
     """a + b of one shape and order in memory, float32 or bfloat16; the result has the wider type of the two."""
     a, b = dense(a), in_order_of(a, b)
     y = beside(a, a.dtype if type_name(b) == "bf16" else b.dtype)
@@ -34,29 +34,29 @@ def add(a: Array, b: Array) -> Array | None:
 
 
 def dense(x: Array) -> Array:
-    """x without gaps in memory, its axes in whatever order: itself where it is so."""
-    return x if _dense_strides(x) is not None else x.copy(order="K")
+    """x without gaps in memory, its axes in whatever order, from a multiple of 16 bytes on: itself where it is so."""
+    return x if _is_dense(x) and address(x) % 16 == 0 else x.copy(order="K")
 
 
 def in_order_of(a: Array, b: Array) -> Array:
     """b, of a's shape, with its numbers in memory in the order that those of a dense a have."""
     steps = zip(a.shape, a.strides, b.strides, strict=True)
-    if all(n == 1 or s // a.itemsize == t // b.itemsize for n, s, t in steps):
+    if all(n == 1 or s // a.itemsize == t // b.itemsize for n, s, t in steps) and address(b) % 16 == 0:
         return b
     c = beside(a, b.dtype)
     c[...] = b
     return c
 
 
-def _dense_strides(x: Array) -> tuple[int, ...] | None:
+def _is_dense(x: Array) -> bool:
     size = x.itemsize
     for n, step in sorted(zip(x.shape, x.strides, strict=True), key=lambda pair: (pair[1], pair[0])):
         if n == 1:
             continue
         if step != size:
-            return None
+            return False
         size *= n
-    return x.strides
+    return True
 
 
 def blocks(n: int) -> int:

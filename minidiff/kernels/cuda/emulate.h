@@ -272,6 +272,10 @@ inline void store(bf16* p, float x) { p->bits = (unsigned short)bf16_bits(x); }
 inline uint32_t pack_bf16(float first, float second) { return bf16_bits(first) | bf16_bits(second) << 16; }
 inline uint32_t to_tf32(float x) { return (__float_as_uint(x) + 0x1000u) & 0xffffe000u; }
 
+template <class F, class P> F* aligned(P* p) {
+  if ((uintptr_t)p % 16) emulated::stop("16 bytes are read or written at an address that is not a multiple of 16");
+  return reinterpret_cast<F*>(p);
+}
 inline void copy16(void* shared, const void* global, bool inside = true) { emulated::copy(shared, global, 16, inside); }
 inline void copy4(void* shared, const void* global, bool inside = true) { emulated::copy(shared, global, 4, inside); }
 inline void copy_commit() { emulated::me->groups.push_back(std::move(emulated::me->open)); emulated::me->open.clear(); }

@@ -53,19 +53,8 @@ KERNEL(matmul)(const S* a, const S* b, float* partial, S* y, int M, int N, int K
 
   Tile tile;
   tile.clear();
-  #pragma unroll
-  for (int s = 0; s < STAGES - 1; s++) {
-    if (s < steps) bring(s);
-    copy_commit();
-  }
   const int m = warp % WARPS_M * WM, n = warp / WARPS_M * WN;
-  for (int s = 0; s < steps; s++) {
-    copy_wait<STAGES - 2>();
-    __syncthreads();
-    if (s + STAGES - 1 < steps) bring(s + STAGES - 1);
-    copy_commit();
-    tile.multiply(memory + s % STAGES * BM * BK, m, others + s % STAGES * BN * BK, n);
-  }
+  pipeline<STAGES>(steps, bring, [&](int s) { tile.multiply(memory + s % STAGES * BM * BK, m, others + s % STAGES * BN * BK, n); });
   tile.each([&](int r, int c, float& p, float& q) {
     const int row = m0 + m + r, column = n0 + n + c;
     const int64_t at = ((int64_t)blockIdx.z * M + row) * N + column;

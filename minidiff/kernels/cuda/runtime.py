@@ -113,10 +113,14 @@ def _collecting(run: bool) -> Iterator[list[Launch]]:
 
 @functools.cache
 def architecture() -> str:
-    """The present device's, as in "sm_90"."""
+    """The present device's, as in "sm_90". Raises BadInput for one without tensor cores for bfloat16."""
     import cupy
 
-    return f"sm_{cupy.cuda.Device().compute_capability}"
+    capability = cupy.cuda.Device().compute_capability
+    if int(capability) < 80:
+        raise BadInput(f"device cuda: this GPU has compute capability {capability[:-1]}.{capability[-1]}; the kernels need 8.0"
+                       " (Ampere) or newer; use cpu")  # fmt: skip
+    return f"sm_{capability}"
 
 
 @functools.cache

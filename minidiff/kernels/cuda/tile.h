@@ -36,6 +36,23 @@ template <class S, int COLUMNS, Order ORDER> struct Place {
   static DEVICE int at(int row, int column) { return chunk(row, column / PER) + column % PER; }
 };
 
+// fetch(s) and multiply(s) for s = 0 … steps − 1: while one step is multiplied, the next STAGES − 1 are on their way.
+// fetch(s) starts copies to part s % STAGES of the shared memory; multiply(s) reads that part.
+template <int STAGES, class Fetch, class Multiply> DEVICE void pipeline(int steps, Fetch fetch, Multiply multiply) {
+  #pragma unroll
+  for (int s = 0; s < STAGES - 1; s++) {
+    if (s < steps) fetch(s);
+    copy_commit();
+  }
+  for (int s = 0; s < steps; s++) {
+    copy_wait<STAGES - 2>();
+    __syncthreads();                                     // step s is here for all, and all are done with step s − 1,
+    if (s + STAGES - 1 < steps) fetch(s + STAGES - 1);   // whose part is the one that this writes to
+    copy_commit();
+    multiply(s);
+  }
+}
+
 template <Math MATH, int WM, int WN, int BK, Order A_ORDER, int A_COLUMNS, Order B_ORDER, int B_COLUMNS> struct WarpTile {
   using S = typename Number<MATH>::type;
   using A = Place<S, A_COLUMNS, A_ORDER>;

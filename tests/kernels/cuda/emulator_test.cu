@@ -46,3 +46,9 @@ KERNEL(sums)(const float* x, float* y) {
   SHARED(float, work);
   y[threadIdx.x] = block_sum(x[threadIdx.x], work);
 }
+
+KERNEL(vector_not_aligned)(const float* x, float* y) {
+  float v[4];
+  load(v, x + 1);
+  y[threadIdx.x] = v[0];
+}

@@ -45,6 +45,7 @@ def test_a_copy_that_nobody_waited_for_has_not_arrived():
         ("lanes_part", "lanes of one warp meet at different instructions"),
         ("writes_beyond", "wrote outside of its arrays"),
         ("not_aligned", "a background copy is not aligned"),
+        ("vector_not_aligned", "16 bytes are read or written at an address that is not a multiple of 16"),
     ],
 )
 def test_a_mistake_stops_the_run(name, message):

@@ -67,3 +67,13 @@ def test_joining_channels(channels, dtype, order, rng):
     xs = [channels_last(numbers(rng, dtype, 2, c, 3, 4)) for c in channels]
     y = join(xs)
     assert np.array_equal(y.astype(float), np.concatenate(xs, 1).astype(float)) and y.strides[1] == y.itemsize
+
+
+@DTYPE
+def test_arrays_that_do_not_start_at_a_multiple_of_16_bytes(dtype, order, rng):
+    """A GPU cannot read 16 bytes there, and the emulator refuses to; such arrays are copied."""
+    a, b = numbers(rng, dtype, 101)[1:], numbers(rng, "float32", 102)[2:]
+    d = a.astype(np.float64) - b
+    assert abs(float(loss.mse_loss(a, b)) - (d * d).mean()) <= 1e-6 * (d * d).mean()
+    assert np.array_equal(elementwise.cast(a, np.float32), a.astype(np.float32))
+    assert np.array_equal(elementwise.add(a, a).astype(np.float32), (a + a).astype(np.float32))
