@@ -85,7 +85,6 @@ def _train(config: Any, batch: int) -> None:
 
 def compiled(needed: list[Need], architectures: list[str], processes: int = 2) -> Iterator[Row]:
     """The needs compiled for each architecture, in order, by several processes."""
-    compile.nvrtc()                                              # refuses here where it is missing
     work = [(need.build, architecture) for architecture in architectures for need in needed]
     distinct = list(dict.fromkeys(work))
     with ProcessPoolExecutor(processes) as pool:
@@ -121,6 +120,7 @@ def main_kernels(args: argparse.Namespace) -> int:
     for architecture in args.arch:
         if architecture not in SHARED:
             raise BadInput(f"kernels: architecture {architecture!r} is unknown; it is one of: {', '.join(SHARED)}")
+    compile.nvrtc()                                              # refuses here where it is missing, before any work
     presets = args.preset or list(train.PRESETS)
     needed = needs(presets, args.precision or backend.PRECISIONS)
     rows = list(compiled(needed, args.arch))

@@ -80,6 +80,7 @@ def test_what_is_missing_is_said(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "cupy_backends.cuda.libs", None)
     with pytest.raises(BadInput, match=r"^CUDA kernels need CuPy and NVRTC \(.*\); pip install minidiff\[cuda13\]"):
         compile.nvrtc()
+    assert main(["kernels"]) == 2
 
 
 @NVRTC
