@@ -3,11 +3,12 @@
 import numpy as np
 
 from .. import ops
-from ..ops.norm import GroupNorm, GroupNormGELU, Normalise
+from ..ops.norm import GroupNorm, GroupNormGELU, GroupNormSiLU, Normalise
 from .case import apart, case, normal, textbook
 
 for _fn, _op, _then in [
     (ops.group_norm, GroupNorm, lambda F, y: y), (ops.group_norm_gelu, GroupNormGELU, lambda F, y: F.gelu(y)),
+    (ops.group_norm_silu, GroupNormSiLU, lambda F, y: F.silu(y)),
 ]:  # fmt: skip
     _name = _fn.__name__
     for _label, _shape, _groups, _weights in [

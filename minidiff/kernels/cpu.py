@@ -490,6 +490,27 @@ def _tanh_argument(u: np.ndarray) -> np.ndarray:
     return np.tanh(math.sqrt(2.0 / math.pi) * (u + 0.044715 * u * u * u))
 
 
+def _silu(u: np.ndarray) -> np.ndarray:
+    """u σ(u), with σ(u) = ½ (1 + tanh ½u), in which nothing overflows"""
+    s = np.tanh(0.5 * u)
+    s += 1.0
+    s *= u
+    s *= 0.5
+    return s
+
+
+def _silu_slope(u: np.ndarray) -> np.ndarray:
+    """d/du u σ(u) = σ (1 + u (1 − σ))"""
+    s = np.tanh(0.5 * u)
+    s += 1.0
+    s *= 0.5
+    return s * (1.0 + u * (1.0 - s))
+
+
+_ACTIVATIONS: dict[str, Any] = {"gelu": _gelu, "silu": _silu}
+_SLOPES: dict[str, Any] = {"gelu": _gelu_slope, "silu": _silu_slope}
+
+
 def gelu(x: np.ndarray, approximate: str) -> np.ndarray:
     """x Φ(x), block by block."""
     y = np.empty(x.shape, x.dtype)
@@ -546,9 +567,9 @@ def _row_sum(a: np.ndarray) -> np.ndarray:
 
 
 def group_norm(
-    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float, activate: bool
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float, activation: str
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """y = γ x̂ + β, through GELU if `activate`; and (μ, 1/σ) for backward, each (N·G,1,1)."""
+    """y = γ x̂ + β, through the activation ("none", "gelu" or "silu"); and (μ, 1/σ) for backward, each (N·G,1,1)."""
     rows = rows_of(x, groups)
     m = math.prod(rows.shape[1:])
     gammas, betas = (row_weights(p, len(x), groups) for p in (gamma, beta))
@@ -563,7 +584,7 @@ def group_norm(
             rstd[r] = 1.0 / np.sqrt(variance + eps)
             h *= gammas[r] * rstd[r]
             h += betas[r]
-            y[r] = _gelu(h) if activate else h
+            y[r] = h if activation == "none" else _ACTIVATIONS[activation](h)
 
     parallel(len(rows), work)
     return y.reshape(x.shape), (mu, rstd)
@@ -571,9 +592,9 @@ def group_norm(
 
 def group_norm_backward(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, cache: tuple[np.ndarray, np.ndarray], gy: np.ndarray,
-    groups: int, activate: bool,
+    groups: int, activation: str,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """gx, gγ, gβ by the formulas in `ops.norm.GroupNorm`; x̂ and GELU′ are computed again from x."""
+    """gx, gγ, gβ by the formulas in `ops.norm.GroupNorm`; x̂ and the activation's slope are computed again from x."""
     mu, rstd = cache
     rows, upstream = rows_of(x, groups), rows_of(gy, groups)
     m = math.prod(rows.shape[1:])
@@ -585,11 +606,11 @@ def group_norm_backward(
         for r in _row_blocks(lo, hi, m):
             x_hat = rows[r] - mu[r]
             x_hat *= rstd[r]
-            if activate:
-                h = _gelu_slope(gammas[r] * x_hat + betas[r])
-                h *= upstream[r]
-            else:
+            if activation == "none":
                 h = upstream[r].copy()
+            else:
+                h = _SLOPES[activation](gammas[r] * x_hat + betas[r])
+                h *= upstream[r]
             g_beta[r] = h.sum(axis=2, keepdims=True)
             g_gamma[r] = np.einsum("rcp,rcp->rc", h, x_hat)[..., None]
             mean_h = _row_sum(gammas[r] * g_beta[r]) / m

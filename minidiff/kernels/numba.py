@@ -649,6 +649,26 @@ def _gelu_slope(u):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _sigmoid(u):  # type: ignore[no-untyped-def]
+    """1 / (1 + e⁻ᵘ), from e^{−|u|}"""
+    e = _exp(-abs(u))
+    return (_ONE if u > 0 else e) / (_ONE + e)
+
+
+@compiled
+def _silu_of(u):  # type: ignore[no-untyped-def]
+    """u σ(u)"""
+    return u * _sigmoid(u)
+
+
+@compiled
+def _silu_slope(u):  # type: ignore[no-untyped-def]
+    """σ (1 + u (1 − σ))"""
+    s = _sigmoid(u)
+    return s * (_ONE + u * (_ONE - s))
+
+
+@compiled
 def _gelu(x, y):  # type: ignore[no-untyped-def]
     for i in range(x.size):
         y[i] = _gelu_of(x[i])
@@ -683,8 +703,12 @@ def gelu_backward(x: np.ndarray, gy: np.ndarray, approximate: str) -> np.ndarray
 # ---------------------------------------------------------------------------------------- GroupNorm
 
 
+_GELU, _SILU = np.int32(1), np.int32(2)                      # what follows GroupNorm
+_KINDS = {"none": np.int32(0), "gelu": _GELU, "silu": _SILU}
+
+
 @compiled
-def _group_norm(x, gamma, beta, eps, activate, y, mu, rstd):  # type: ignore[no-untyped-def]
+def _group_norm(x, gamma, beta, eps, kind, y, mu, rstd):  # type: ignore[no-untyped-def]
     """One row (C/G, P) after the other."""
     rows, channels, pixels = x.shape
     size = np.float32(channels * pixels)
@@ -703,16 +727,19 @@ def _group_norm(x, gamma, beta, eps, activate, y, mu, rstd):  # type: ignore[no-
             source, target = x[r, c], y[r, c]
             a = scale * gamma[r, c, 0]
             b = beta[r, c, 0]
-            if activate:
+            if kind == _GELU:
                 for i in range(pixels):
                     target[i] = _gelu_of((source[i] - mean) * a + b)
+            elif kind == _SILU:
+                for i in range(pixels):
+                    target[i] = _silu_of((source[i] - mean) * a + b)
             else:
                 for i in range(pixels):
                     target[i] = (source[i] - mean) * a + b
 
 
 @compiled
-def _group_norm_backward(x, gamma, beta, mu, rstd, gy, activate, gx, g_gamma, g_beta):  # type: ignore[no-untyped-def]
+def _group_norm_backward(x, gamma, beta, mu, rstd, gy, kind, gx, g_gamma, g_beta):  # type: ignore[no-untyped-def]
     rows, channels, pixels = x.shape
     size = np.float32(channels * pixels)
     for r in range(rows):
@@ -722,9 +749,12 @@ def _group_norm_backward(x, gamma, beta, mu, rstd, gy, activate, gx, g_gamma, g_
             source, upstream, target = x[r, c], gy[r, c], gx[r, c]
             a, b = scale * gamma[r, c, 0], beta[r, c, 0]
             total, total_x = np.float32(0), np.float32(0)
-            if activate:
+            if kind == _GELU:
                 for i in range(pixels):
                     target[i] = upstream[i] * _gelu_slope((source[i] - mean) * a + b)
+            elif kind == _SILU:
+                for i in range(pixels):
+                    target[i] = upstream[i] * _silu_slope((source[i] - mean) * a + b)
             else:
                 target[:] = upstream
             for i in range(pixels):
@@ -742,19 +772,20 @@ def _group_norm_backward(x, gamma, beta, mu, rstd, gy, activate, gx, g_gamma, g_
 
 
 def group_norm(
-    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float, activate: bool
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float, activation: str
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """y = γ x̂ + β, through GELU if `activate`; and (μ, 1/σ) for backward, each (N·G,1,1)."""
+    """y = γ x̂ + β, through the activation ("none", "gelu" or "silu"); and (μ, 1/σ) for backward, each (N·G,1,1)."""
     if x.dtype != np.float32:
-        return cpu.group_norm(x, gamma, beta, groups, eps, activate)
+        return cpu.group_norm(x, gamma, beta, groups, eps, activation)
     rows = cpu.rows_of(x, groups)
     gammas, betas = (cpu.row_weights(p, len(x), groups) for p in (gamma, beta))
     y = np.empty(rows.shape, np.float32)
     mu, rstd = np.empty((2, len(rows), 1, 1), np.float32)
+    kind = _KINDS[activation]
 
     def work(lo: int, hi: int) -> None:
         s = slice(lo, hi)
-        _group_norm(rows[s], gammas[s], betas[s], np.float32(eps), activate, y[s], mu[s], rstd[s])
+        _group_norm(rows[s], gammas[s], betas[s], np.float32(eps), kind, y[s], mu[s], rstd[s])
 
     parallel(len(rows), work)
     return y.reshape(x.shape), (mu, rstd)
@@ -762,19 +793,20 @@ def group_norm(
 
 def group_norm_backward(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, cache: tuple[np.ndarray, np.ndarray], gy: np.ndarray,
-    groups: int, activate: bool,
+    groups: int, activation: str,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """gx, gγ, gβ by the formulas in `ops.norm.GroupNorm`; x̂ and GELU′ are computed again from x."""
+    """gx, gγ, gβ by the formulas in `ops.norm.GroupNorm`; x̂ and the activation's slope are computed again from x."""
     if x.dtype != np.float32:
-        return cpu.group_norm_backward(x, gamma, beta, cache, gy, groups, activate)
+        return cpu.group_norm_backward(x, gamma, beta, cache, gy, groups, activation)
     rows, upstream, (mu, rstd) = cpu.rows_of(x, groups), cpu.rows_of(gy, groups), cache
     gammas, betas = (cpu.row_weights(p, len(x), groups) for p in (gamma, beta))
     gx = np.empty(rows.shape, np.float32)
     g_gamma, g_beta = np.empty((2, *gammas.shape), np.float32)
+    kind = _KINDS[activation]
 
     def work(lo: int, hi: int) -> None:
         s = slice(lo, hi)
-        _group_norm_backward(rows[s], gammas[s], betas[s], mu[s], rstd[s], upstream[s], activate, gx[s], g_gamma[s], g_beta[s])
+        _group_norm_backward(rows[s], gammas[s], betas[s], mu[s], rstd[s], upstream[s], kind, gx[s], g_gamma[s], g_beta[s])
 
     parallel(len(rows), work)
     return gx.reshape(x.shape), *cpu.sum_over_samples(g_gamma, g_beta, gamma, beta)

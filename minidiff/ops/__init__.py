@@ -68,7 +68,7 @@ from .loss import (
     smooth_l1_loss,
 )
 from .matmul import einsum, matmul
-from .norm import batch_norm, group_norm, group_norm_gelu, instance_norm, layer_norm
+from .norm import batch_norm, group_norm, group_norm_gelu, group_norm_silu, instance_norm, layer_norm
 from .pool import adaptive_avg_pool2d, avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 from .random import dropout, dropout2d
 from .reduce import argmax, argmin, cumsum, logsumexp, max, mean, min, prod, std, sum, sum_to, var
@@ -140,6 +140,7 @@ __all__ = [
     "getitem",
     "group_norm",
     "group_norm_gelu",
+    "group_norm_silu",
     "gt",
     "huber_loss",
     "instance_norm",

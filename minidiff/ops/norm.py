@@ -24,7 +24,7 @@ from ..backend import Array, array_module
 from ..errors import BadInput
 from ..inplace import written
 from ..tensor import Tensor
-from .activation import gelu
+from .activation import gelu, silu
 from .elementwise import check_floating, sqrt
 from .reduce import mean
 from .shape import reshape
@@ -51,15 +51,15 @@ class GroupNorm(FusedOp):
     eps: float
 
     takes_bfloat16 = "kernel"
-    activate = False  # whether GELU follows at once
+    activation = "none"  # what follows at once
 
     def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
-        y, self.cache = kernels.of(x).group_norm(x, gamma, beta, self.groups, self.eps, self.activate)
+        y, self.cache = kernels.of(x).group_norm(x, gamma, beta, self.groups, self.eps, self.activation)
         return y
 
     def backward(self, gy: Array) -> Any:
         x, gamma, beta = self.saved
-        return kernels.of(x).group_norm_backward(x, gamma, beta, self.cache, gy, self.groups, self.activate)
+        return kernels.of(x).group_norm_backward(x, gamma, beta, self.cache, gy, self.groups, self.activation)
 
     @staticmethod
     def reference(x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> Tensor:
@@ -78,11 +78,21 @@ class GroupNormGELU(GroupNorm):
     which is cheaper than fetching it from memory.
     """
 
-    activate = True
+    activation = "gelu"
 
     @staticmethod
     def reference(x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> Tensor:
         return gelu(GroupNorm.reference(x, gamma, beta, groups, eps))
+
+
+class GroupNormSiLU(GroupNorm):
+    """y = SiLU(GroupNorm(x)) in one pass, as `GroupNormGELU`."""
+
+    activation = "silu"
+
+    @staticmethod
+    def reference(x: Tensor, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> Tensor:
+        return silu(GroupNorm.reference(x, gamma, beta, groups, eps))
 
 
 class Normalise(FusedOp):
@@ -185,6 +195,13 @@ def group_norm_gelu(
 ) -> Tensor:
     """gelu(group_norm(x, …)) in one pass over the data."""
     return _apply(GroupNormGELU, "group_norm_gelu", x, num_groups, weight, bias, eps)
+
+
+def group_norm_silu(
+    x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """silu(group_norm(x, …)) in one pass over the data."""
+    return _apply(GroupNormSiLU, "group_norm_silu", x, num_groups, weight, bias, eps)
 
 
 def layer_norm(

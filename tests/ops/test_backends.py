@@ -194,6 +194,7 @@ OPERATIONS = [
     ("conv_transpose2d", lambda x, w: ops.conv_transpose2d(x, w, stride=2), [[s, (2, 3, 2, 2)] for s in IMAGES]),
     ("group_norm", lambda x, g, b: ops.group_norm(x, 1, g, b, eps=0.1), [[s, (2,), (2,)] for s in IMAGES]),
     ("group_norm_gelu", lambda x, g, b: ops.group_norm_gelu(x, 2, g, b, eps=0.1), [[s, (2,), (2,)] for s in IMAGES]),
+    ("group_norm_silu", lambda x, g, b: ops.group_norm_silu(x, 2, g, b, eps=0.1), [[s, (2,), (2,)] for s in IMAGES]),
     ("interpolate", lambda x: F.interpolate(x, 2), [[s] for s in IMAGES]),
 ]  # fmt: skip
 

@@ -148,7 +148,7 @@ def test_a_crash_is_not_a_catch(monkeypatch):
         list(hunt([Mutant(operation("Exp"), "zero", 0)]))
 
 
-INPUTS = {"GroupNorm": 3, "GroupNormGELU": 3, "Conv2d": 3, "ConvTranspose2d": 3, "Mul": 2, "Div": 2, "MatMul": 2,
+INPUTS = {"GroupNorm": 3, "GroupNormGELU": 3, "GroupNormSiLU": 3, "Conv2d": 3, "ConvTranspose2d": 3, "Mul": 2, "Div": 2, "MatMul": 2,
          "Sub": 2, "Add": 2, "Where": 2, "MSELoss": 2}  # fmt: skip
 
 

@@ -152,7 +152,7 @@ def assert_multilinear(ours, numpys, shapes):
         np.testing.assert_allclose((x.grad.data * other).sum(), (u * moved).sum(), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["group_norm", "group_norm_gelu"])
+@pytest.mark.parametrize("name", ["group_norm", "group_norm_gelu", "group_norm_silu"])
 @pytest.mark.parametrize("scale", [3.0, 0.25])
 def test_group_norm_is_invariant_to_scale_and_shift_of_a_sample(rng, name, scale):
     x = rng.standard_normal((2, 4, 3, 3))

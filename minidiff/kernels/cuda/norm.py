@@ -16,28 +16,28 @@ THREADS = 512
 
 
 def group_norm(
-    x: Array, gamma: Array, beta: Array, groups: int, eps: float, activate: bool
+    x: Array, gamma: Array, beta: Array, groups: int, eps: float, activation: str
 ) -> tuple[Array, tuple[Array, Array]]:
-    """y = γ x̂ + β, through GELU if `activate`; and (μ, 1/σ) for backward, each (N,G)."""
+    """y = γ x̂ + β, through the activation ("none", "gelu" or "silu"); and (μ, 1/σ) for backward, each (N,G)."""
     shape, (x, pitch) = x.shape, _as_images(x)
     y = new(x.shape, x.dtype, x)
     n, c, h, w = x.shape
     mean, rstd = empty((n, groups), np.float32, x), empty((n, groups), np.float32, x)
-    kernel = _kernel("group_norm", type_name(x), type_name(x), c, groups, activate)
+    kernel = _kernel("group_norm", type_name(x), type_name(x), c, groups, activation)
     kernel(n, THREADS, x, *map(contiguous, (gamma, beta)), y, mean, rstd, h * w, pitch, c if gamma.ndim == 2 else 0,
            float(eps), shared=4 * (3 * c + _work(c, groups, x.dtype.itemsize)))  # fmt: skip
     return _as_given(y, shape), (mean, rstd)
 
 
 def group_norm_backward(
-    x: Array, gamma: Array, beta: Array, cache: tuple[Array, Array], gy: Array, groups: int, activate: bool
+    x: Array, gamma: Array, beta: Array, cache: tuple[Array, Array], gy: Array, groups: int, activation: str
 ) -> tuple[Array, Array, Array]:
-    """gx, gγ, gβ by the formulas in `ops.norm.GroupNorm`; x̂ and GELU′ are computed again from x."""
+    """gx, gγ, gβ by the formulas in `ops.norm.GroupNorm`; x̂ and the activation's slope are computed again from x."""
     shape, (x, pitch), (gy, pitch_y) = x.shape, _as_images(x), _as_images(gy)
     gx = new(x.shape, x.dtype, x)
     n, c, h, w = x.shape
     g_gamma, g_beta = empty((n, c), np.float32, x), empty((n, c), np.float32, x)
-    kernel = _kernel("group_norm_backward", type_name(x), type_name(gy), c, groups, activate)
+    kernel = _kernel("group_norm_backward", type_name(x), type_name(gy), c, groups, activation)
     kernel(n, THREADS, x, gy, *map(contiguous, (gamma, beta)), *cache, gx, g_gamma, g_beta, h * w, pitch, pitch_y,
            c if gamma.ndim == 2 else 0, shared=4 * (6 * c + _work(c, groups, x.dtype.itemsize)))  # fmt: skip
     if gamma.ndim == 1:
@@ -68,5 +68,5 @@ def _as_given(y: Array, shape: tuple[int, ...]) -> Array:
 
 
 @functools.cache
-def _kernel(name: str, kind: str, kind_y: str, c: int, groups: int, activate: bool) -> Kernel:
-    return Kernel("norm.cu", name, T=kind, GY=kind_y, C=c, G=groups, ACT="GELU" if activate else "NONE", THREADS=THREADS)
+def _kernel(name: str, kind: str, kind_y: str, c: int, groups: int, activation: str) -> Kernel:
+    return Kernel("norm.cu", name, T=kind, GY=kind_y, C=c, G=groups, ACT=activation.upper(), THREADS=THREADS)
