@@ -98,7 +98,7 @@ def _add_train(commands: Any) -> None:
                  "  minidiff train --out runs/first --resume\n\n"
                  "Ctrl-C saves a checkpoint and says how to go on.")
     p.add_argument("--data", metavar="NAME", help="data set, one of `minidiff data list` (default: the preset's)")
-    p.add_argument("--preset", metavar="NAME", help="recipe: report, mnist, tiny, large (default: mnist)")
+    p.add_argument("--preset", metavar="NAME", help="recipe: report, mnist, tiny, large, attention (default: mnist)")
     length = p.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=float, metavar="E", help="passes over the data")
     length.add_argument("--steps", type=int, metavar="N", help="optimiser steps")
@@ -195,7 +195,7 @@ def _add_bench(commands: Any) -> None:
     p.add_argument("--against", choices=("torch",), help="measure this beside minidiff, in turn")
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     p.add_argument("--batch", type=int, nargs="+", metavar="N", help="images a step (default: 16 64 128; 128 512 on the GPU)")
-    p.add_argument("--preset", nargs="+", metavar="NAME", help="on the GPU: networks of these recipes (default: report)")
+    p.add_argument("--preset", nargs="+", metavar="NAME", help="on the GPU: networks of these recipes (default: report, attention)")
     p.add_argument("--precision", nargs="+", choices=backend.PRECISIONS, help="on the GPU (default: all three)")
     p.add_argument("--steps", type=int, default=50, metavar="N", help="on the GPU: steps of a round (default: %(default)s)")
     p.add_argument("--kernels", nargs="+", choices=("numba", "numpy"), help="minidiff's CPU kernels (default: all installed)")
@@ -460,7 +460,7 @@ def _summary(args: argparse.Namespace) -> int:
     if args.model:
         print(load_model(args.model).model.summary())
     else:
-        print(models.UNet(**preset(args.preset or "report").model).summary())
+        print(models.build(preset(args.preset or "report").model).summary())
     return 0
 
 

@@ -109,17 +109,17 @@ def per_step(device: Device, step: Step, steps: int, warm_up: int = 3) -> float:
 # ---------------------------------------------------------------------------------------- the jobs
 
 
-def _pictures(size: int = 28) -> tuple[np.ndarray, np.ndarray]:
+def _pictures(channels: int, size: int = 28) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (DATA, 1, size, size), np.uint8), rng.integers(0, 10, DATA)
+    return rng.integers(0, 256, (DATA, channels, size, size), np.uint8), rng.integers(0, 10, DATA)
 
 
 def minidiff_step(options: dict[str, Any], batch: int, precision: str, graph: bool, place: str = "cuda") -> Step:
     """A step of this library, recorded as a CUDA graph or launch by launch."""
     backend.manual_seed(0)
-    model = models.UNet(**options).to(place)
+    model = models.build(options).to(place)
     optimizer = optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01)
-    images, labels = _pictures()
+    images, labels = _pictures(model.config["in_channels"])
     step = GraphStep(model, diffusion.make_schedule(**SCHEDULE), optimizer, optim.EMA(model, DECAY), images, labels,
                      batch, options.get("image_size", 32), 0, DROP, CLIP)  # fmt: skip
     if not graph:
@@ -143,10 +143,11 @@ def torch_step(options: dict[str, Any], batch: int, precision: str, compiled: st
     from . import twin
 
     backend.manual_seed(0)
-    model = twin.torch_unet(models.UNet(**options)).cuda().to(memory_format=torch.channels_last)
+    ours = models.build(options)
+    model = twin.torch_unet(ours).cuda().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, fused=True)
     averages = [p.detach().clone() for p in model.parameters()]
-    images, labels = (torch.from_numpy(a).cuda() for a in _pictures())
+    images, labels = (torch.from_numpy(a).cuda() for a in _pictures(ours.config["in_channels"]))
     schedule = diffusion.make_schedule(**SCHEDULE)
     signal, noise = (torch.from_numpy(np.sqrt(a).astype(np.float32)).cuda() for a in (schedule.alpha_bar, 1 - schedule.alpha_bar))
     run = model if compiled is None else torch.compile(model, mode=compiled)
@@ -307,7 +308,7 @@ def run(
     }  # fmt: skip
     for preset in presets:
         options = {"image_size": train.preset(preset).image_size, **train.preset(preset).model}
-        network: dict[str, Any] = {"parameters": models.UNet(**options).num_parameters(), "model": options, "batches": {}}
+        network: dict[str, Any] = {"parameters": models.build(options).num_parameters(), "model": options, "batches": {}}
         for batch in batches:
             seconds, memory, failed = measure_steps(device, list(jobs(options, batch, precisions, against)), rounds, steps)
             kernels = {p: by_kernel(device, minidiff_step(options, batch, p, False), limits) for p in precisions}
@@ -352,7 +353,7 @@ def main_gpu(args: Any) -> int:
     backend.resolve_device("cuda")
     if args.kernels or args.peers:
         raise BadInput("bench: --kernels and --peers are for the CPU; leave them out with --device cuda")
-    record = run(Device(), args.preset or ["report"], args.batch or [128, 512], args.precision or list(backend.PRECISIONS),
+    record = run(Device(), args.preset or ["report", "attention"], args.batch or [128, 512], args.precision or list(backend.PRECISIONS),
                  args.against, args.rounds, args.steps)  # fmt: skip
     print(render(record))
     if args.json:

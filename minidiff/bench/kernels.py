@@ -71,9 +71,9 @@ def needs(presets: Iterable[str], precisions: Iterable[str] = backend.PRECISIONS
 
 def _train(config: Any, batch: int) -> None:
     """One step of a preset on numbers that do not matter, and one look at its samples."""
-    model = models.UNet(image_size=config.image_size, **config.model)
+    model = models.build({"image_size": config.image_size, **config.model})
     schedule = diffusion.make_schedule(**config.schedule)
-    images, labels = np.zeros((batch, 1, 28, 28), np.uint8), np.zeros(batch, np.int64)
+    images, labels = np.zeros((batch, model.config["in_channels"], 28, 28), np.uint8), np.zeros(batch, np.int64)
     step = GraphStep(model, schedule, optim.AdamW(model.parameters()), optim.EMA(model), images, labels, batch,
                      config.image_size, seed=0, drop=config.drop, clip=config.clip)  # fmt: skip
     step.run(0, np.arange(batch), 0)

@@ -1,4 +1,4 @@
-"""The same network in PyTorch, for speed and for parity. The only module here that needs torch.
+"""The same networks in PyTorch, for speed and for parity. The only module here that needs torch.
 
 Names are minidiff's, so that a state_dict goes over as it is.
 """
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..models import UNet
+from ..models import AttentionUNet, UNet
 
 GROUPS = 8
 
@@ -73,6 +73,13 @@ class Embed(nn.Module):
         return self.model(x)
 
 
+def _clock(t: torch.Tensor, dim: int, x: torch.Tensor) -> torch.Tensor:
+    half = dim // 2
+    omega = torch.exp(-math.log(10_000.0) / (half - 1) * torch.arange(half, dtype=torch.float64, device=x.device))
+    angle = t[:, None] * omega
+    return torch.cat([angle.sin(), angle.cos()], dim=1).to(x.dtype)
+
+
 class TorchUNet(nn.Module):
     """`minidiff.models.UNet` in PyTorch, made from its configuration."""
 
@@ -92,11 +99,8 @@ class TorchUNet(nn.Module):
         self.class_embed = Embed(num_classes, bottom, bottom)
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        half = self.time_dim // 2
-        omega = torch.exp(-math.log(10_000.0) / (half - 1) * torch.arange(half, dtype=torch.float64))
-        angle = t[:, None] * omega
-        clock = torch.cat([angle.sin(), angle.cos()], dim=1).to(x.dtype)
-        onehot = (labels[:, None] == torch.arange(self.num_classes)).to(x.dtype)
+        clock = _clock(t, self.time_dim, x)
+        onehot = (labels[:, None] == torch.arange(self.num_classes, device=x.device)).to(x.dtype)
         e = self.time_embed(clock) + self.class_embed(onehot)
         film = F.gelu(e) if self.condition == "film" else None
         added = e[:, :, None, None]
@@ -114,9 +118,110 @@ class TorchUNet(nn.Module):
         return F.pixel_shuffle(self.out(h), self.patch)
 
 
-def torch_unet(model: UNet) -> TorchUNet:
+class Residual(nn.Module):
+    def __init__(self, in_chs: int, out_chs: int, embed_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(min(32, in_chs // 4), in_chs)
+        self.conv1 = nn.Conv2d(in_chs, out_chs, 3, padding=1)
+        self.film = nn.Linear(embed_dim, 2 * out_chs)
+        self.norm2 = nn.GroupNorm(min(32, out_chs // 4), out_chs)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(out_chs, out_chs, 3, padding=1)
+        self.shortcut = nn.Conv2d(in_chs, out_chs, 1) if in_chs != out_chs else None
+
+    def forward(self, x: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+        s, b = self.film(e)[:, :, None, None].chunk(2, dim=1)
+        h = F.silu((1 + s) * self.norm2(self.conv1(F.silu(self.norm1(x)))) + b)
+        return self.conv2(self.dropout(h)) + (x if self.shortcut is None else self.shortcut(x))
+
+
+class Attention(nn.Module):
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.heads = channels // width
+        self.norm = nn.GroupNorm(min(32, channels // 4), channels)
+        self.query, self.key, self.value = (nn.Conv2d(channels, channels, 1) for _ in range(3))
+        self.proj = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, c, h, w = x.shape
+        x_hat = self.norm(x)
+        q, k, v = (layer(x_hat).reshape(n, self.heads, c // self.heads, h * w).transpose(-1, -2) for layer in (self.query, self.key, self.value))
+        y = F.scaled_dot_product_attention(q, k, v)
+        return x + self.proj(y.transpose(-1, -2).reshape(n, c, h, w))
+
+
+class TorchStage(nn.Module):
+    def __init__(self, in_chs: int, out_chs: int, embed_dim: int, dropout: float, width: int | None) -> None:
+        super().__init__()
+        self.block = Residual(in_chs, out_chs, embed_dim, dropout)
+        self.attention = Attention(out_chs, width) if width else None
+
+    def forward(self, x: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+        h = self.block(x, e)
+        return h if self.attention is None else self.attention(h)
+
+
+class TorchAttentionUNet(nn.Module):
+    """`minidiff.models.AttentionUNet` in PyTorch, made from its configuration."""
+
+    def __init__(self, network: str, in_channels: int, image_size: int, channels: list[int], blocks: int, attention: list[int],
+                 head_width: int, num_classes: int, time_dim: int, dropout: float, target: str) -> None:  # fmt: skip
+        super().__init__()
+        self.time_dim, self.num_classes, self.blocks = time_dim, num_classes, blocks
+        first, bottom, embed, sizes = channels[0], channels[-1], 4 * channels[0], [image_size >> i for i in range(len(channels))]
+
+        def stage(i: int, o: int, looks: bool) -> TorchStage:
+            return TorchStage(i, o, embed, dropout, head_width if looks else None)
+
+        self.time_embed = Embed(time_dim, embed, embed)
+        self.class_embed = nn.Embedding(num_classes + 1, embed)
+        self.init = nn.Conv2d(in_channels, first, 3, padding=1)
+        downs, halves, skips, c = [], [], [first], first
+        for level, (o, size) in enumerate(zip(channels, sizes, strict=True)):
+            for _ in range(blocks):
+                downs.append(stage(c, o, size in attention))
+                skips.append(c := o)
+            if level < len(channels) - 1:
+                halves.append(nn.Conv2d(c, c, 3, 2, 1))
+                skips.append(c)
+        ups, twices = [], []
+        for o, size in zip(reversed(channels), reversed(sizes), strict=True):
+            for _ in range(blocks + 1):
+                ups.append(stage(c + skips.pop(), o, size in attention))
+                c = o
+            if size < image_size:
+                twices.append(nn.ConvTranspose2d(c, c, 2, 2))
+        self.downs, self.halves, self.ups, self.twices = map(nn.ModuleList, (downs, halves, ups, twices))
+        self.mid = nn.ModuleList([stage(bottom, bottom, True), stage(bottom, bottom, False)])
+        self.norm = nn.GroupNorm(min(32, first // 4), first)
+        self.out = nn.Conv2d(first, in_channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        row = torch.where(labels < 0, self.num_classes, labels)
+        e = F.silu(self.time_embed(_clock(t, self.time_dim, x)) + self.class_embed(row))
+        h = self.init(x)
+        skips = [h]
+        for i, down in enumerate(self.downs):
+            h = down(h, e)
+            skips.append(h)
+            level, last = divmod(i + 1, self.blocks)
+            if last == 0 and level <= len(self.halves):
+                h = self.halves[level - 1](h)
+                skips.append(h)
+        for block in self.mid:
+            h = block(h, e)
+        for i, up in enumerate(self.ups):
+            h = up(torch.cat([h, skips.pop()], dim=1), e)
+            level, last = divmod(i + 1, self.blocks + 1)
+            if last == 0 and level <= len(self.twices):
+                h = self.twices[level - 1](h)
+        return self.out(F.silu(self.norm(h)))
+
+
+def torch_unet(model: UNet | AttentionUNet) -> nn.Module:
     """A PyTorch copy of `model`: same structure, same weights."""
-    twin = TorchUNet(**model.config)
+    twin = TorchAttentionUNet(**model.config) if isinstance(model, AttentionUNet) else TorchUNet(**model.config)
     state: dict[str, Any] = {name: torch.tensor(array) for name, array in model.state_dict().items()}
     twin.load_state_dict(state)
     return twin

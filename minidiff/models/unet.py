@@ -9,18 +9,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from .. import ops
-from ..backend import array_module
 from ..errors import BadInput
-from ..nn import GELU, Conv2d, ConvTranspose2d, GroupNorm, Linear, Module, ModuleList, Sequential
+from ..nn import Conv2d, ConvTranspose2d, GroupNorm, Linear, Module, ModuleList
 from ..nn import functional as F
 from ..tensor import Tensor
+from .conditions import TARGETS, EmbedBlock, SinusoidalPositionEmbedBlock, check_choices, checked_conditions, size_lines
 
 CONDITIONS = ("before-mid", "after-mid", "film")
 NORM_GROUPS = 8
@@ -106,46 +103,6 @@ class UpBlock(Module):
         return f"UpBlock: {channels}, spatial_expansion=2x"
 
 
-class EmbedBlock(Module):
-    """A vector made into an embedding: Linear, GELU, Linear.            # (N,I) -> (N,E)"""
-
-    def __init__(self, input_dim: int, embed_dim: int, hidden_dim: int | None = None) -> None:
-        self.input_dim, self.embed_dim = input_dim, embed_dim
-        hidden_dim = embed_dim if hidden_dim is None else hidden_dim
-        self.model = Sequential(Linear(input_dim, hidden_dim), GELU(), Linear(hidden_dim, embed_dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
-
-    def describe(self) -> str:
-        return f"EmbedBlock: input_dim={self.input_dim}, emb_dim={self.embed_dim}"
-
-
-class SinusoidalPositionEmbedBlock(Module):
-    """t as sines and cosines of falling frequency (Vaswani et al. 2017, 3.5).            # (N,) -> (N,D)
-
-        e[i] = sin(t ωᵢ),   e[D/2 + i] = cos(t ωᵢ),   ωᵢ = 10000^{−i/(D/2 − 1)}
-
-    A clock with D/2 hands: the fast ones tell neighbouring steps apart, the slow ones the whole run.
-    """
-
-    def __init__(self, dim: int) -> None:
-        if dim < 4 or dim % 2:
-            raise BadInput(f"SinusoidalPositionEmbedBlock: dim must be even and at least 4, got {dim}")
-        self.dim = dim
-
-    def forward(self, t: Any) -> Tensor:
-        t = t.data if isinstance(t, Tensor) else t
-        xp = array_module(t)
-        half = self.dim // 2
-        omega = xp.exp(-math.log(10_000.0) / (half - 1) * xp.arange(half))
-        angle = t[:, None] * omega
-        return Tensor(xp.concatenate([xp.sin(angle), xp.cos(angle)], axis=1).astype(np.float32))
-
-    def describe(self) -> str:
-        return f"SinusoidalPositionEmbedBlock: dim={self.dim}"
-
-
 class UNet(Module):
     """The noise ε̂ in x_t, given the step and the class.            # (N,C,H,W), (N,), (N,) -> (N,C,H,W)
 
@@ -195,7 +152,7 @@ class UNet(Module):
     def forward(self, x: Any, t: Any, labels: Any) -> Tensor:
         """x (N,C,H,W) noisy images; t (N,) or one step, 1 … T; labels (N,) or one, −1 for no class."""
         x = ops.as_tensor(x)
-        t, labels = self._checked(x, t, labels)
+        t, labels = checked_conditions("UNet", x, t, labels, self.config["in_channels"], self.config["image_size"])
         e = self.time_embed(self.clock(t)) + self.class_embed(F.one_hot(labels, self.num_classes))
         film = F.gelu(e) if self.condition == "film" else None
 
@@ -214,29 +171,10 @@ class UNet(Module):
         h = self.out(h)
         return F.pixel_shuffle(h, self.patch) if self.patch > 1 else h
 
-    def _checked(self, x: Tensor, t: Any, labels: Any) -> tuple[Any, Any]:
-        """t and labels as integer arrays (N,) on x's device."""
-        size, channels = self.config["image_size"], self.config["in_channels"]
-        if x.ndim != 4 or x.shape[1:] != (channels, size, size):
-            raise BadInput(f"UNet: x must be (N, {channels}, {size}, {size}), got {x.shape}")
-        xp = array_module(x.data)
-        checked = []
-        for name, value in (("t", t), ("labels", labels)):
-            value = xp.asarray(value.data if isinstance(value, Tensor) else value)
-            if value.dtype.kind not in "iu" or value.shape not in ((), (len(x),)):
-                raise BadInput(f"UNet: {name} must be {len(x)} integers or one, got {value.dtype} of shape {value.shape}")
-            checked.append(xp.broadcast_to(value, (len(x),)))
-        return checked[0], checked[1]
-
     def summary(self) -> str:
         """The network's blocks, parameters and memory, in the report's words."""
         blocks = [*self.downs, *self.ups, self.clock, self.time_embed, self.class_embed]
-        count = self.num_parameters()
-        megabytes = 3 * 4 * count / 2**20                        # weights and Adam's two moments, float32
-        return "\n".join(
-            [f"Created {block.describe()}" for block in blocks]
-            + [f"Total trainable parameters: {count:,}", f"Approximate memory usage: {megabytes:.1f} MB"]
-        )
+        return "\n".join([*(f"Created {block.describe()}" for block in blocks), *size_lines(self)])
 
 
 def _check(
@@ -255,11 +193,4 @@ def _check(
         )
     if num_classes < 1:
         raise BadInput(f"UNet: num_classes must be 1 or more, got {num_classes}")
-    choices = (
-        ("condition", condition, CONDITIONS),
-        ("pool", pool, ("conv", "rearrange")),
-        ("target", target, ("eps", "v")),
-    )
-    for name, value, known in choices:
-        if value not in known:
-            raise BadInput(f"UNet: {name} {value!r} is unknown; it is one of {', '.join(known)}")
+    check_choices("UNet", condition=(condition, CONDITIONS), pool=(pool, ("conv", "rearrange")), target=(target, TARGETS))

@@ -21,7 +21,7 @@ from ..files import atomic_path
 
 if TYPE_CHECKING:
     from ..diffusion import Schedule
-    from ..models import UNet
+    from ..models import AttentionUNet, UNet
     from .config import Config
 
 FORMAT = "minidiff-checkpoint"
@@ -113,7 +113,7 @@ def _meta(path: Path, archive: Any) -> dict[str, Any]:
 class Loaded:
     """What :func:`load_model` returns: a model ready to sample from, and where it came from."""
 
-    model: UNet                      # averaged weights where the run kept them, in eval mode
+    model: UNet | AttentionUNet                # averaged weights where the run kept them, in eval mode
     schedule: Schedule
     config: Config | None            # the recipe it was trained by, where recorded
     meta: dict[str, Any]
@@ -179,7 +179,7 @@ def load_model(name_or_path: str | Path, device: str = "cpu") -> Loaded:
     the file is no checkpoint, or belongs to another architecture (the message names the parameters that differ).
     """
     from ..diffusion import make_schedule
-    from ..models import UNet
+    from ..models import build
     from .config import Config
 
     path = find(name_or_path)
@@ -188,7 +188,7 @@ def load_model(name_or_path: str | Path, device: str = "cpu") -> Loaded:
     if not weights or not isinstance(meta.get("model"), dict) or not isinstance(meta.get("schedule"), dict):
         raise BadInput(f"{path}: a minidiff checkpoint, but not one of a diffusion model")
     try:
-        model = UNet(**meta["model"])
+        model = build(meta["model"])
     except TypeError as error:
         raise BadInput(f"{path}: written by another architecture: {error}") from None
     load_weights(model, weights, path)

@@ -188,7 +188,17 @@ LARGE = Config(
     sheet_every=937, guidance=2.0, checkpoint_every=469,
 )
 
-PRESETS: dict[str, Config] = {c.preset: c for c in (REPORT, MNIST, TINY, LARGE)}
+ATTENTION = Config(
+    # Forty times the report's network: residual blocks, attention at 16x16 and at the bottom. A recipe for a GPU.
+    preset="attention", data="mnist", steps=20_000, batch=128,
+    model={"network": "attention-unet", "channels": [128, 256, 256, 256], "blocks": 2, "attention": [16], "target": "v"},
+    schedule={"name": "cosine", "T": 1000},
+    optimizer="adamw", lr=2e-4, lr_schedule="cosine", warmup=1000, lr_floor=1e-6,
+    clip=1.0, ema=0.9995, drop=0.1, precision="bf16",
+    sheet_every=5000, sheet_sampler="ddim", guidance=1.0, checkpoint_every=2500,
+)
+
+PRESETS: dict[str, Config] = {c.preset: c for c in (REPORT, MNIST, TINY, LARGE, ATTENTION)}
 
 
 def preset(name: str) -> Config:

@@ -102,7 +102,7 @@ class Trainer:
         self.classes = tuple(train.classes)
         self.loader = data.DataLoader(train, c.batch, seed=c.seed, size=c.image_size)
         channels = 1 if train.images.ndim == 3 else train.images.shape[1]
-        self.model = models.UNet(**{"in_channels": channels, "image_size": c.image_size,
+        self.model = models.build({"in_channels": channels, "image_size": c.image_size,
                                     "num_classes": len(self.classes), **c.model}).to(c.device)
         self.optimizer = _optimizer(c, self.model)
         self.total = c.total_steps(self.loader.batches_per_epoch)
