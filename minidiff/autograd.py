@@ -72,7 +72,7 @@ class Op:
 
     edges: tuple[Edge, ...] = ()  # where each input came from; None where no gradient is needed
     released = False
-    takes_bfloat16: bool | str = False  # True, or "kernel": where a kernel does; else it is given float32, and gives it
+    takes_bfloat16: Any = False  # True; "kernel": where one does, or a method that says so; else it is given float32, and gives it
     cache: Any = None
     hooks: Hooks | None = None
     block: Any = None  # the checkpointed block that must be computed again before backward

@@ -342,7 +342,7 @@ def parallel(n: int, work: Callable[[int, int], Any]) -> list[Any]:
 
 # ---------------------------------------------------------------------------------------- kernels
 
-KERNELS = ("numpy", "numba", "emulated")
+KERNELS = ("numpy", "numba", "rounded", "emulated")
 _kernels: str | None = None
 
 
@@ -364,7 +364,8 @@ def get_kernels() -> str:
 def set_kernels(name: str) -> None:
     """Use the CPU kernels written with "numpy" or compiled by "numba". Raises BadInput.
 
-    "emulated" runs the GPU's kernels on the CPU, one thread after the other: thousands of times slower, for tests.
+    "rounded" are these with the roundings of the GPU's, to see what a precision does (`kernels/rounded.py`); "emulated"
+    runs the GPU's kernels on the CPU, one thread after the other: thousands of times slower, for tests.
     """
     global _kernels
     if name not in KERNELS:
@@ -399,7 +400,7 @@ def set_precision(name: str) -> None:
     bf16   convolutions take and give bfloat16, 7 bits of mantissa: half the memory to move. Weights, statistics and
            sums stay float32
 
-    The CPU's kernels always compute in the dtype of their arrays.
+    The CPU's kernels compute in the dtype of their arrays, whatever the precision, but for those named "rounded".
     """
     if name not in PRECISIONS:
         raise BadInput(f"set_precision: {name!r} is unknown; it is one of: {', '.join(PRECISIONS)}")

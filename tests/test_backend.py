@@ -164,7 +164,7 @@ def test_kernels_are_chosen_by_name(monkeypatch):
     monkeypatch.setattr(backend, "_kernels", None)
     monkeypatch.setenv("MINIDIFF_KERNELS", "numpy")
     assert backend.get_kernels() == "numpy"
-    with pytest.raises(BadInput, match="^set_kernels: 'cupy' is unknown; it is one of: numpy, numba, emulated$"):
+    with pytest.raises(BadInput, match="^set_kernels: 'cupy' is unknown; it is one of: numpy, numba, rounded, emulated$"):
         backend.set_kernels("cupy")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -90,3 +91,29 @@ def test_gpu_quickstart_draws_and_says_what_is_missing(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0].startswith("ten digits on the CPU:")
     assert lines[1].startswith(("no GPU here: device cuda ", "ten digits on the GPU, fp32:"))
+
+
+def test_precision_compares_runs_of_the_same_seeds(tmp_path: Path) -> None:
+    pytest.importorskip("ml_dtypes", reason="bfloat16 needs ml_dtypes")
+    done = run("precision", "--steps", "3", "--seeds", "2", "--data", "glyphs", "--json", "p.json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "p.json").read_text())
+    losses = {(row["precision"], row["seed"]): row["held_out_loss"] for row in record["runs"]}
+    assert len(losses) == 6 and record["kernels"] == "rounded"
+    assert 0 < abs(losses["bf16", 0] - losses["fp32", 0]) < 0.1 * abs(losses["fp32", 1] - losses["fp32", 0])
+    mean = (losses["bf16", 0] + losses["bf16", 1] - losses["fp32", 0] - losses["fp32", 1]) / 2
+    assert record["precisions"]["bf16"]["minus_fp32"] == pytest.approx(mean)
+    assert done.stdout.splitlines()[-1].startswith("bf16")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--seeds", "1"), "precision: --seeds must be 2 or more, so that there is a spread; got 1"),
+        (("--json", "no/p.json"), "precision: --json no/p.json: there is no folder no"),
+        (("--preset", "huge"), "precision: train: unknown preset 'huge'; there are report, mnist, tiny, large, attention"),
+    ],
+)
+def test_precision_says_what_is_wrong_in_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    done = run("precision", *arguments, folder=tmp_path)
+    assert (done.returncode, done.stderr.strip()) == (2, message)

@@ -21,10 +21,16 @@ __all__ = ["add", "array_module", "available", "cast", "erf", "join", "matmul", 
 
 
 def available(x: Array) -> bool:
-    """Whether there are kernels for arrays like x: on the GPU of float32 and bfloat16, on the CPU of all but bfloat16."""
+    """Whether there are kernels for arrays like x: on the GPU of float32 and bfloat16, on the CPU of all but bfloat16
+    (unless its rounding is wanted there)."""
     if _for_gpu(x):
-        return backend.dtype_of(x) == np.float32 or is_bfloat16(x)
-    return array_module(x) is np and not is_bfloat16(x)
+        return _short(x)
+    return array_module(x) is np and (not is_bfloat16(x) or _for_rounding(x))
+
+
+def _short(x: Array) -> bool:
+    """Whether x holds what the GPU's kernels compute with."""
+    return backend.dtype_of(x) == np.float32 or is_bfloat16(x)
 
 
 def _for_gpu(x: Array) -> bool:
@@ -33,12 +39,19 @@ def _for_gpu(x: Array) -> bool:
     return xp.__name__ == "cupy" or (xp is np and backend.get_kernels() == "emulated")
 
 
+def _for_rounding(x: Array) -> bool:
+    """Whether x goes to the CPU's kernels that round as the GPU's do."""
+    return array_module(x) is np and backend.get_kernels() == "rounded" and _short(x)
+
+
 def of(x: Array) -> ModuleType:
     """The kernels for the device of `x`. Raises BadInput where there are none."""
     if not available(x):
         raise BadInput(f"there are no kernels for arrays of {backend.dtype_of(x)} of {array_module(x).__name__}")
     if _for_gpu(x):
         return _cuda()
+    if _for_rounding(x):
+        return _rounded()
     return _compiled() if backend.get_kernels() == "numba" else cpu
 
 
@@ -48,15 +61,23 @@ def taken(op: Any, inputs: Sequence[Any]) -> Sequence[Any]:
     Array libraries know bfloat16 in part only (CuPy cannot add it), and sums in 8 bits of mantissa would be wrong
     anyway. So what is no matter of moving numbers, and has no kernel, computes in float32, and gives float32.
     """
-    takes = available(inputs[0].data) if op.takes_bfloat16 == "kernel" else op.takes_bfloat16
+    takes = op.takes_bfloat16
+    if takes == "kernel":
+        takes = available(inputs[0].data)
+    elif callable(takes):
+        takes = takes(*(x.data for x in inputs))
     return inputs if takes else [x.astype(np.float32) if is_bfloat16(x.data) else x for x in inputs]
 
 
 def special(name: str, *arrays: Array) -> Callable[..., Any] | None:
     """The kernel of that name where only some devices have one and it takes all of these arrays, else None."""
-    if not _for_gpu(arrays[0]):                                  # the CPU's have what every operation has, and no more
-        return None
-    return getattr(_cuda(), name, None) if all(map(available, arrays)) else None
+    if _for_gpu(arrays[0]):
+        module = _cuda()
+    elif _for_rounding(arrays[0]):
+        module = _rounded()
+    else:
+        return None                                              # the CPU's have what every operation has, and no more
+    return getattr(module, name, None) if all(map(_short, arrays)) else None
 
 
 @functools.cache
@@ -65,6 +86,14 @@ def _cuda() -> ModuleType:
     from . import cuda
 
     return cuda
+
+
+@functools.cache
+def _rounded() -> ModuleType:
+    """The CPU's kernels with the GPU's roundings, imported when first used."""
+    from . import rounded
+
+    return rounded
 
 
 @functools.cache

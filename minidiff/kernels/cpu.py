@@ -490,7 +490,7 @@ def _tanh_argument(u: np.ndarray) -> np.ndarray:
     return np.tanh(math.sqrt(2.0 / math.pi) * (u + 0.044715 * u * u * u))
 
 
-def _silu(u: np.ndarray) -> np.ndarray:
+def silu(u: np.ndarray) -> np.ndarray:
     """u σ(u), with σ(u) = ½ (1 + tanh ½u), in which nothing overflows"""
     s = np.tanh(0.5 * u)
     s += 1.0
@@ -499,7 +499,7 @@ def _silu(u: np.ndarray) -> np.ndarray:
     return s
 
 
-def _silu_slope(u: np.ndarray) -> np.ndarray:
+def silu_slope(u: np.ndarray) -> np.ndarray:
     """d/du u σ(u) = σ (1 + u (1 − σ))"""
     s = np.tanh(0.5 * u)
     s += 1.0
@@ -507,8 +507,8 @@ def _silu_slope(u: np.ndarray) -> np.ndarray:
     return s * (1.0 + u * (1.0 - s))
 
 
-_ACTIVATIONS: dict[str, Any] = {"gelu": _gelu, "silu": _silu}
-_SLOPES: dict[str, Any] = {"gelu": _gelu_slope, "silu": _silu_slope}
+_ACTIVATIONS: dict[str, Any] = {"gelu": _gelu, "silu": silu}
+_SLOPES: dict[str, Any] = {"gelu": _gelu_slope, "silu": silu_slope}
 
 
 def gelu(x: np.ndarray, approximate: str) -> np.ndarray:

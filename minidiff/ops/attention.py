@@ -44,7 +44,9 @@ class Attention(FusedOp):
     factors: Any                                                 # m, likewise
 
     portable = True
-    takes_bfloat16 = "kernel"
+
+    def takes_bfloat16(self, q: Array, k: Array, v: Array, bias: Array | None = None) -> bool:
+        return self._kernel("attention", q, k, v, bias) is not None
 
     def forward(self, q: Array, k: Array, v: Array, bias: Array | None = None) -> Array:
         if kernel := self._kernel("attention", q, k, v, bias):

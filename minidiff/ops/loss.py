@@ -38,8 +38,8 @@ class MSELoss(FusedOp):
 
     def backward(self, gy: Array) -> Any:
         a, b = self.saved
-        if (kernel := kernels.special("mse_loss_backward", a, b, gy)) and not self.needs[1]:
-            return kernel(a, b, gy), None
+        if kernel := kernels.special("mse_loss_backward", a, b, gy):
+            return kernel(a, b, gy), kernel(b, a, gy) if self.needs[1] else None
         ga = (a - b) * (2.0 / a.size * gy)
         return ga, -ga if self.needs[1] else None
 

@@ -70,8 +70,9 @@ class Trainer:
         self.config, self.out, self.minutes = config, Path(out), minutes
         self._show_progress = progress
         backend.resolve_device(config.device)
-        if config.precision != "fp32" and config.device == "cpu" and backend.get_kernels() != "emulated":
-            raise BadInput(f"train: precision {config.precision} is the GPU's; the CPU computes in fp32; use device cuda")
+        if config.precision != "fp32" and config.device == "cpu" and backend.get_kernels() not in ("rounded", "emulated"):
+            raise BadInput(f"train: precision {config.precision} is the GPU's; the CPU computes in fp32; use device cuda, or imitate"
+                           " it with MINIDIFF_KERNELS=rounded")  # fmt: skip
         if config.data not in data.NAMES:
             raise BadInput(f"train: unknown data set '{config.data}'; there are {', '.join(data.NAMES)}")
         self.schedule = diffusion.make_schedule(**config.schedule)
