@@ -31,9 +31,9 @@ def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
         x = x.item()
     if isinstance(x, bool | int | float) and like is not None:
         return Tensor(backend.asarray(x, like=like.data, dtype=_dtype_of_number(x, like.dtype)))
-    home = np.empty(()) if like is None else like.data
     if backend.is_array(x):
-        return Tensor(backend.asarray(_numeric(x), like=home))
+        return Tensor(backend.asarray(_numeric(x), like=x if like is None else like.data))
+    home = np.empty(()) if like is None else like.data
     if isinstance(x, int | float | list | tuple):
         if isinstance(x, list | tuple) and any(isinstance(part, Tensor) for part in x):
             raise BadInput(f"a {type(x).__name__} of tensors would lose their history; use ops.stack")

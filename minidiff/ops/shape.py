@@ -312,7 +312,7 @@ def _arrays(index: Any, like: Array, keep: bool = False) -> Any:
     if index is None or index is Ellipsis or isinstance(index, slice | int):
         return index
     if isinstance(index, tuple):
-        return tuple(_arrays(i, like, keep) for i in index)
+        return _masks_as_places([_arrays(i, like, keep) for i in index])
     if isinstance(index, list):
         index = np.asarray(index, dtype=None if index else np.intp)
     index = index.data if isinstance(index, Tensor) else index
@@ -320,6 +320,18 @@ def _arrays(index: Any, like: Array, keep: bool = False) -> Any:
         return index
     index = backend.asarray(index, like=like) if backend.indexes_like_numpy(like) else backend.to_numpy(index)
     return backend.copy(index) if keep else index
+
+
+def _masks_as_places(index: list[Any]) -> tuple[Any, ...]:
+    """The index, where a mask that is not the only array or integer in it is replaced by the places that it names.
+
+    To NumPy both mean the same; CuPy takes masks alone.
+    """
+    if sum(backend.is_array(part) or isinstance(part, int) for part in index) < 2:
+        return tuple(index)
+    masks = [backend.is_array(part) and part.ndim > 0 and backend.dtype_of(part).kind == "b" for part in index]
+    apart = (array_module(part).nonzero(part) if mask else (part,) for part, mask in zip(index, masks, strict=True))
+    return tuple(itertools.chain.from_iterable(apart))
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:

@@ -125,8 +125,8 @@ class Trainer:
         self._record("running")
         self.metrics = records.Metrics(self.out / "metrics.jsonl", self.step)
         self.progress = Progress(self._title(), self.total, self.step) if self._show_progress else Silent()
-        self.graph = self._graph_step()
         try:
+            self.graph = self._graph_step()
             with _signals() as caught:
                 while self.step < self.total and not caught:
                     self._one_step() if self.graph is None else self._burst()

@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,23 @@ def order(request, monkeypatch):
     """Threads and blocks in both orders: where a barrier is missing, the results differ."""
     monkeypatch.setattr(runtime, "backwards", request.param)
     return request.param
+
+
+def _stand_in():
+    path = Path(__file__).with_name("cupy_stand_in.py")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """The stand-in for CuPy, in CuPy's place."""
+    stand_in = _stand_in()
+    yield stand_in.install(monkeypatch)
+    for cached in (runtime.architecture, runtime._loaded, runtime._function):
+        cached.cache_clear()
 
 
 @pytest.fixture
