@@ -326,5 +326,5 @@ assert np.allclose(few, pictures[:5], atol=1e-4)
 # * Y. Song, J. Sohl-Dickstein, D. Kingma, A. Kumar, S. Ermon, B. Poole, *Score-based generative modeling through
 #   stochastic differential equations*, 2021: both samplers as two ways to follow the same flow.
 #
-# Noise becomes digits, and a class can be asked for. Whether a real network *listens* to the class is another matter;
-# that is where the story goes on.
+# Noise becomes digits, and a class can be asked for. Whether a real network *listens* to the class is another matter, and
+# takes many training runs to find out. They want a faster machine; the next chapter takes the same model to a GPU.
