@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -22,6 +23,12 @@ class Nowhere(gpu.Device):
 
     def wait(self):
         pass
+
+    def mark(self, stream=None):
+        return time.perf_counter()
+
+    def between(self, start, end):
+        return end - start
 
     def forget(self):
         pass
@@ -53,6 +60,38 @@ def test_what_does_not_run_is_named_and_the_others_are_measured():
     seconds, memory, failed = gpu.measure_steps(Nowhere(), chosen, rounds=2, steps=1)
     assert list(seconds) == ["minidiff fp32, launch by launch"] and len(seconds["minidiff fp32, launch by launch"]) == 2
     assert failed == {"minidiff fp32, graph": "RuntimeError: bench: the step was not recorded: the arrays are on the CPU"}
+
+
+def test_what_does_not_fit_beside_the_others_is_measured_alone():
+    """A device with room for two jobs at a time."""
+    alive = []
+
+    class Job:
+        def __init__(self, name):
+            if len(alive) == 2:
+                raise MemoryError("cupy.cuda.memory.OutOfMemoryError: too much")
+            alive.append(name)
+            self.name = name
+
+        def __call__(self):
+            pass
+
+        def __del__(self):
+            if getattr(self, "name", None):
+                alive.remove(self.name)
+
+    def make(name):
+        try:
+            return Job(name)
+        except MemoryError:
+            raise OutOfMemoryError("too much") from None
+
+    class OutOfMemoryError(MemoryError):
+        pass
+
+    seconds, memory, failed = gpu.measure_steps(Nowhere(), [(name, lambda name=name: make(name)) for name in "abcd"], rounds=3, steps=1)
+    assert {name: len(s) for name, s in seconds.items()} == dict.fromkeys("abcd", 3)
+    assert failed == {} and set(memory) == set("abcd") and alive == []
 
 
 def test_the_table_by_kernel_has_every_launch(capsys):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -117,3 +119,25 @@ def test_precision_compares_runs_of_the_same_seeds(tmp_path: Path) -> None:
 def test_precision_says_what_is_wrong_in_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
     done = run("precision", *arguments, folder=tmp_path)
     assert (done.returncode, done.stderr.strip()) == (2, message)
+
+
+def test_gpu_records_lists_what_only_a_gpu_can_tell(tmp_path: Path) -> None:
+    done = run("gpu_records", "--list", "--out", "records", folder=tmp_path)
+    assert done.returncode == 0 and not list(tmp_path.iterdir())
+    for part in ("tests", "parity", "bench-report", "mnist", "mnist-evaluate", "precision", "bench-attention"):
+        assert f"\n{part} " in "\n" + done.stdout
+    done = run("gpu_records", "--only", "benches", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("gpu_records: there is no part 'benches'; there are tests, parity, bench-report, mnist,")
+
+
+def test_the_commands_of_gpu_records_are_understood(tmp_path: Path) -> None:
+    """Each is parsed to its end by the program that it is for, which then finds no GPU (or, here, no model)."""
+    listed = run("gpu_records", "--list", "--out", str(tmp_path), folder=tmp_path).stdout
+    commands = [shlex.split(line) for line in listed.splitlines() if line.startswith(" ")]
+    if "no GPU" not in run("gpu_quickstart", "--steps", "1", "--train-steps", "1", folder=tmp_path).stdout:
+        pytest.skip("there is a GPU: examples/gpu_records.py runs them")
+    for command in commands:
+        if "-m" in command and command[2] == "minidiff":
+            done = subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300)
+            assert done.returncode == 2 and re.search("device cuda|PyTorch|no such file", done.stderr), (command, done.stderr)

@@ -1,14 +1,13 @@
 """`minidiff bench --device cuda`: a whole training step on the GPU, launch by launch and as a CUDA graph, beside PyTorch.
 
 A step is all that training does: gather a batch from data in the GPU's memory, draw t and noise, forward, backward,
-clip, AdamW, average of the weights. Libraries take turns, round after round, in one process; a round is many steps, after
-which the device is waited for, so that what is timed is the work and not the waiting.
+clip, AdamW, average of the weights. Libraries take turns, round after round, in one process; a round is many steps between
+two events, which the device itself puts a time on. What does not fit into memory beside the others is measured alone.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,10 +36,28 @@ class Device:
 
         cupy.cuda.Device().synchronize()
 
-    def forget(self) -> None:
-        """Give back memory that nobody uses, so that each library finds the device empty."""
+    def mark(self, stream: Any = None) -> Any:
+        """A moment: when all that was handed to a stream (the usual one if None) so far is done."""
         import cupy
 
+        event = cupy.cuda.Event()
+        event.record(stream)
+        return event
+
+    def between(self, start: Any, end: Any) -> float:
+        """Seconds between two moments; waits for the second."""
+        import cupy
+
+        end.synchronize()
+        return cupy.cuda.get_elapsed_time(start, end) / 1000
+
+    def forget(self) -> None:
+        """Give back memory that nobody uses, so that each library finds the device empty."""
+        import gc
+
+        import cupy
+
+        gc.collect()
         cupy.get_default_memory_pool().free_all_blocks()
         if importlib.util.find_spec("torch"):
             import torch
@@ -99,11 +116,11 @@ def per_step(device: Device, step: Step, steps: int, warm_up: int = 3) -> float:
     for _ in range(warm_up):
         step()
     device.wait()
-    start = time.perf_counter()
+    stream = step.stream() if hasattr(step, "stream") else None  # that of a recorded step, which has its own
+    start = device.mark(stream)
     for _ in range(steps):
         step()
-    device.wait()
-    return (time.perf_counter() - start) / steps
+    return device.between(start, device.mark(stream)) / steps
 
 
 # ---------------------------------------------------------------------------------------- the jobs
@@ -133,6 +150,7 @@ def minidiff_step(options: dict[str, Any], batch: int, precision: str, graph: bo
         if graph and k == 8 and step.graph is None:
             raise RuntimeError(f"bench: the step was not recorded: {step.reason}")
 
+    one.stream = lambda: getattr(step, "stream", None)           # type: ignore[attr-defined]
     return one
 
 
@@ -188,24 +206,40 @@ def jobs(options: dict[str, Any], batch: int, precisions: list[str], against: st
 def measure_steps(
     device: Device, chosen: list[tuple[str, Callable[[], Step]]], rounds: int, steps: int
 ) -> tuple[dict[str, list[float]], dict[str, int], dict[str, str]]:
-    """Seconds a step of each job in each round, the bytes that each took of the device, and why others did not run."""
-    ready: dict[str, Step] = {}
+    """Seconds a step of each job in each round, the bytes that each took of the device, and why others did not run.
+
+    Jobs take turns as far as they fit into memory together; each of the others has all its rounds when these are done.
+    """
+    seconds: dict[str, list[float]] = {}
     memory: dict[str, int] = {}
     failed: dict[str, str] = {}
-    for name, make in chosen:
+
+    def prepare(name: str, make: Callable[[], Step]) -> Step | None:
         device.forget()
         before = device.used()
+        failed.pop(name, None)
         try:
             step = make()
             per_step(device, step, 3, warm_up=10)
         except Exception as error:
             failed[name] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-            continue
-        memory[name], ready[name] = device.used() - before, step
-    seconds: dict[str, list[float]] = {name: [] for name in ready}
-    for _ in range(rounds):
-        for name, step in ready.items():
-            seconds[name].append(per_step(device, step, steps, warm_up=2))
+            return None
+        memory[name] = device.used() - before
+        return step
+
+    def measure(ready: dict[str, Step]) -> None:
+        for _ in range(rounds):
+            for name, step in ready.items():
+                seconds.setdefault(name, []).append(per_step(device, step, steps, warm_up=2))
+
+    together = {name: step for name, make in chosen if (step := prepare(name, make)) is not None}
+    measure(together)
+    some = bool(together)
+    together.clear()
+    for name, make in chosen:
+        if some and "OutOfMemory" in failed.get(name, "") and (step := prepare(name, make)) is not None:
+            measure({name: step})
+            step = None
     return seconds, memory, failed
 
 
@@ -224,13 +258,14 @@ def by_kernel(
     device.wait()
     found: dict[str, dict[str, Any]] = {}
     for launch in watched(step):
-        seconds = (timed or _seconds)(launch)
+        seconds = timed(launch) if timed else _seconds(device, launch)
         name = f"{launch.kernel.name} {short_name(launch.kernel.build)}"
-        least = max(traffic(launch) / limits["copy_bytes_per_second"], _products_seconds(launch, limits))
-        row = found.setdefault(name, {"kernel": name, "launches": 0, "seconds": 0.0, "floor_seconds": 0.0})
+        moving, multiplying = traffic(launch) / limits["copy_bytes_per_second"], _products_seconds(launch, limits)
+        row = found.setdefault(name, {"kernel": name, "launches": 0, "seconds": 0.0, "floor_seconds": 0.0,
+                                      "held_by": "memory" if moving >= multiplying else "products"})  # fmt: skip
         row["launches"] += 1
         row["seconds"] += seconds
-        row["floor_seconds"] += least
+        row["floor_seconds"] += max(moving, multiplying)
     for row in found.values():
         row["fraction_of_floor"] = row["floor_seconds"] / row["seconds"] if row["seconds"] else None
     return sorted(found.values(), key=lambda row: -row["seconds"])
@@ -248,18 +283,13 @@ def watched(step: Step) -> list[runtime.Launch]:
     return launches
 
 
-def _seconds(launch: runtime.Launch) -> float:
+def _seconds(device: Device, launch: runtime.Launch) -> float:
     """The launch again, between two events: the median of several times."""
-    import cupy
-
     times = []
     for _ in range(7):
-        start, end = cupy.cuda.Event(), cupy.cuda.Event()
-        start.record()
+        start = device.mark()
         launch()
-        end.record()
-        end.synchronize()
-        times.append(cupy.cuda.get_elapsed_time(start, end) / 1000)
+        times.append(device.between(start, device.mark()))
     return float(np.median(times))
 
 
@@ -340,7 +370,7 @@ def render(record: dict[str, Any]) -> str:
                 for row in rows[:25]:
                     share = f"{row['fraction_of_floor']:.0%}" if row["fraction_of_floor"] else "-"
                     lines.append(f"    {row['kernel']:<70}{row['launches']:>4} x{1e6 * row['seconds']:>9.1f} µs"
-                                 f"{1e6 * row['floor_seconds']:>9.1f} µs{share:>6}")  # fmt: skip
+                                 f"{1e6 * row['floor_seconds']:>9.1f} µs{share:>6} of {row['held_by']}")  # fmt: skip
     return "\n".join(lines)
 
 

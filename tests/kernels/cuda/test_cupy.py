@@ -1,5 +1,6 @@
 """The library on CuPy's arrays, as far as a stand-in can tell: see cupy_stand_in.py."""
 
+import json
 import sys
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import minidiff as md
 from minidiff import backend
 from minidiff.autograd import grad
+from minidiff.bench import gpu
 from minidiff.checks import CASES
 from minidiff.checks.testing import Subject
 from minidiff.cli import main
@@ -174,3 +176,17 @@ def test_the_stand_in_refuses_what_cupy_refuses(cupy):
     for expected in (4.0, 6.0):
         graph.launch(stream)
         np.testing.assert_array_equal(c.get(), np.full(3, expected))
+
+
+def test_the_benchmark_runs(cupy, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(PRESETS, "tiny", CONFIG.replace(preset="tiny"))
+    monkeypatch.setattr(gpu, "DATA", 8)
+    monkeypatch.setattr(gpu, "ceilings", lambda device: {"copy_bytes_per_second": 1e9, "fp32_flop_per_second": 1e10})
+    path = tmp_path / "bench.json"
+    assert main(["bench", "--device", "cuda", "--preset", "tiny", "--batch", "2", "--precision", "fp32", "--rounds", "2", "--steps", "1",
+                 "--json", str(path)]) == 0  # fmt: skip
+    record = json.loads(path.read_text())
+    found = record["networks"]["tiny"]["batches"]["2"]
+    assert set(found["seconds"]) == {"minidiff fp32, graph", "minidiff fp32, launch by launch"} and found["failed"] == {}
+    assert {row["held_by"] for row in found["kernels"]["fp32"]} == {"memory", "products"}
+    assert "a stand-in, sm_90" in capsys.readouterr().out
