@@ -35,7 +35,7 @@ def add(a: Array, b: Array) -> Array:
 
 def dense(x: Array) -> Array:
     """x without gaps in memory, its axes in whatever order, from a multiple of 16 bytes on: itself where it is so."""
-    return x if _is_dense(x) and address(x) % 16 == 0 else x.copy(order="K")
+    return x if is_dense(x) and address(x) % 16 == 0 else x.copy(order="K")
 
 
 def in_order_of(a: Array, b: Array) -> Array:
@@ -48,7 +48,8 @@ def in_order_of(a: Array, b: Array) -> Array:
     return c
 
 
-def _is_dense(x: Array) -> bool:
+def is_dense(x: Array) -> bool:
+    """Whether the numbers of x lie without gaps, its axes in whatever order."""
     size = x.itemsize
     for n, step in sorted(zip(x.shape, x.strides, strict=True), key=lambda pair: (pair[1], pair[0])):
         if n == 1:
