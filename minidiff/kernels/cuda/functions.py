@@ -22,33 +22,43 @@ class Functions:
         self.library = library
 
     def __getattr__(self, name: str) -> Any:
-        own = getattr(self.library, name)
+        function = getattr(self.library, name)
         if name in FORMULAS:
-            function = self._choosing(functools.partial(apply, name), own, condition=name == "where")
+            function = self._map(name, function)
         elif name in REDUCTIONS:
-            function = self._choosing(functools.partial(reduce, name), own)
-        else:
-            return own
+            function = self._reduction(name, function)
         setattr(self, name, function)                            # the next time it is found at once
         return function
 
-    def _choosing(self, kernel: Callable[..., Any], own: Callable[..., Any], condition: bool = False) -> Callable[..., Any]:
-        """A function that goes to the kernel where that takes the arguments; with `condition`, its first are booleans."""
+    def _map(self, name: str, own: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of float32 arrays and numbers; the first argument of `where` is an array of booleans."""
+        conditions = 1 if name == "where" else 0
 
         @functools.wraps(own)
         def function(*args: Any, **options: Any) -> Any:
-            numbers = args[1:] if condition else args
-            fits = all(map(self._takes, numbers)) and (not condition or self._takes(args[0], np.bool_))
-            return kernel(*args, **options) if fits else own(*args, **options)
+            numbers = args[conditions:]
+            fits = all(self._is(np.float32, x) or type(x) in (int, float) for x in numbers) and any(map(is_array, numbers))
+            if fits and not options and all(self._is(np.bool_, x) for x in args[:conditions]):
+                return apply(name, *args)
+            return own(*args, **options)
 
         return function
 
-    def _takes(self, x: Any, dtype: Any = np.float32) -> bool:
-        """Whether a kernel takes this argument: an array of the library, or a number."""
-        if not is_array(x):
-            return isinstance(x, int | float)
-        whole_steps = not any(step % x.itemsize for step in x.strides)
-        return isinstance(x, self.library.ndarray) and x.dtype == dtype and x.size < MOST and whole_steps
+    def _reduction(self, name: str, own: Callable[..., Any]) -> Callable[..., Any]:
+        """A reduction of a float32 array with something in it."""
+
+        @functools.wraps(own)
+        def function(x: Any, **options: Any) -> Any:
+            fits = self._is(np.float32, x) and x.size and options.keys() <= {"axis", "keepdims"}
+            return (functools.partial(reduce, name) if fits else own)(x, **options)
+
+        return function
+
+    def _is(self, dtype: Any, x: Any) -> bool:
+        """Whether x is an array of the library that a kernel can walk through."""
+        if not isinstance(x, self.library.ndarray) or x.dtype != dtype or x.size >= MOST:
+            return False
+        return not any(step % x.itemsize for step in x.strides)
 
 
 @functools.cache
