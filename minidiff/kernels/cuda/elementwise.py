@@ -27,7 +27,8 @@ def cast(x: Array, dtype: Any) -> Array:
 
 def add(a: Array, b: Array) -> Array:
     """a + b of one shape and order in memory, float32 or bfloat16; the result has the wider type of the two."""
-    a, b = dense(a), in_order_of(a, b)
+    a = dense(a)
+    b = in_order_of(a, b)
     y = beside(a, a.dtype if type_name(b) == "bf16" else b.dtype)
     _kernel("add", A=type_name(a), B=type_name(b), Y=type_name(y))(blocks(y.size), THREADS, a, b, y, y.size)
     return y

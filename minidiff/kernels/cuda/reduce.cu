@@ -3,18 +3,18 @@
 // Two ways to cut it up. With enough results, each has a thread, which walks down its R numbers; 32 neighbours read
 // neighbouring columns:
 //
-//   each       thread   0 1 2 3 … inner − 1 │ inner …
-//                       ↓ ↓ ↓ ↓             │ ↓
+//   by_threads   0 1 2 3 … inner − 1 │ inner …
+//                ↓ ↓ ↓ ↓             │ ↓
 //
 // With few results or long sums a block has `width` columns (a power of two; 1 where inner is 1) of one o, and
 // rows = threads / width walk down them side by side, so that neighbours read neighbours here too. Their results are joined
 // two by two. Where that leaves most of the GPU idle, R is cut into `splits` parts, whose results are reduced like any
 // other array:
 //
-//   shared     ┌──┬──┬──┐
-//   row 0      │0 │1 │  │   partial[split,o,i]: numbers first + row, first + row + rows, …
-//   row 1      │w │  │  │
-//              └──┴──┴──┘
+//   by_blocks    ┌──┬──┬──┐
+//   row 0        │0 │1 │  │   partial[split,o,i]: numbers first + row, first + row + rows, …
+//   row 1        │w │  │  │
+//                └──┴──┴──┘
 //
 // Everything is joined in an order that depends on sizes alone: the same bits each time.
 //
@@ -25,7 +25,7 @@
 
 DEVICE float join(float a, float b) { return F; }
 
-KERNEL(each)(const float* x, float* y, int results, int R, int inner) {
+KERNEL(by_threads)(const float* x, float* y, int results, int R, int inner) {
   const int j = blockIdx.x * blockDim.x + threadIdx.x;
   if (j >= results) return;
   x += (int64_t)(j / inner) * R * inner + j % inner;
@@ -34,7 +34,7 @@ KERNEL(each)(const float* x, float* y, int results, int R, int inner) {
   y[j] = total;
 }
 
-KERNEL(shared)(const float* x, float* y, int R, int inner, int width, int tiles, int per_split) {
+KERNEL(by_blocks)(const float* x, float* y, int R, int inner, int width, int tiles, int per_split) {
   SHARED(float, work);
   const int o = blockIdx.x / tiles, i = blockIdx.x % tiles * width + threadIdx.x % width;
   const int row = threadIdx.x / width, rows = blockDim.x / width;

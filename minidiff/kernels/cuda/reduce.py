@@ -51,7 +51,7 @@ def _columns(name: str, x: Array, outer: int, length: int, inner: int) -> Array:
     results = outer * inner
     if length <= SHORT or (length <= LONG and inner >= 32 and results >= BLOCKS * THREADS // 4):
         y = empty((results,), np.float32, x)
-        _kernel("each", name)(-(-results // THREADS), THREADS, x, y, results, length, inner)
+        _kernel("by_threads", name)(-(-results // THREADS), THREADS, x, y, results, length, inner)
         return y
     threads = 32 if inner == 1 and length <= LONG else THREADS
     width = min(threads, 1 << (inner - 1).bit_length())
@@ -60,7 +60,7 @@ def _columns(name: str, x: Array, outer: int, length: int, inner: int) -> Array:
     per_split = -(-length // splits)
     splits = -(-length // per_split)
     y = empty((splits * results,), np.float32, x)
-    _kernel("shared", name)((outer * tiles, splits), threads, x, y, length, inner, width, tiles, per_split, shared=4 * threads)
+    _kernel("by_blocks", name)((outer * tiles, splits), threads, x, y, length, inner, width, tiles, per_split, shared=4 * threads)
     return y if splits == 1 else _columns(name, y, 1, splits, results)
 
 
