@@ -5,7 +5,7 @@ import pytest
 
 import minidiff as md
 from minidiff import ops
-from minidiff.kernels.cuda import log_softmax, log_softmax_backward, softmax, softmax_backward
+from minidiff.kernels.cuda import log_softmax, log_softmax_backward, runtime, softmax, softmax_backward
 
 ERROR = 1e-6                                     # of the largest number: sums of some hundred rounded exponentials
 SHAPES = [((1,), 0), ((7,), 0), ((3, 5), 1), ((3, 5), 0), ((2, 33), -1), ((2, 1500), 1), ((2, 3, 4, 5), 1), ((0, 3), 1), ((4, 1), 1)]
@@ -51,6 +51,14 @@ def test_rows_at_the_edge_of_what_a_number_can_be(forward, backward, op, order):
     with np.errstate(all="ignore"):
         expected = op(md.tensor(x), 1).numpy()
     np.testing.assert_allclose(forward(x, 1), expected, rtol=ERROR, atol=1e-37)
+
+
+def test_a_long_row_has_more_threads_than_a_short_one(monkeypatch):
+    threads = []
+    monkeypatch.setattr(runtime, "watchers", [lambda launch: threads.append((launch.grid[0], launch.threads))])
+    for n in (1000, 3000):
+        softmax(np.zeros((2, n), np.float32), 1)
+    assert threads == [(2, 32), (2, 256)]
 
 
 @pytest.mark.parametrize("op", [ops.softmax, ops.log_softmax])
