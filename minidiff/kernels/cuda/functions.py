@@ -12,7 +12,7 @@ from ...backend import is_array
 from .map import FORMULAS, apply
 from .reduce import REDUCTIONS, reduce
 
-MOST = 2**31                                                     # numbers that a kernel counts through
+MOST = 2**31 - 2**12                                             # numbers that a kernel counts through, and a block more
 
 
 class Functions:

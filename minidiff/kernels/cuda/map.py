@@ -10,7 +10,7 @@ import numpy as np
 
 from ...backend import Array, array_module, is_array
 from .elementwise import THREADS, V, blocks
-from .layout import address, beside, contiguous, empty, memory_order
+from .layout import address, beside, contiguous, empty
 from .runtime import Kernel, Value
 
 # Each function by NumPy's name, where NumPy has it, as CUDA computes it from the numbers a, b and the condition c.
@@ -34,65 +34,75 @@ TRUE_OR_FALSE = {"equal", "not_equal", "less", "less_equal", "greater", "greater
 MOST = 6                                                         # axes of a walk, as in map.cu
 WALK = np.dtype([("axes", np.int32), ("size", np.int32, MOST), ("step", np.int64, (3, MOST))], align=True)
 
-Operand = Array | float | None
+Operand = Array | float | None                                   # None where the formula has no such letter
 
 
 def apply(name: str, *operands: Array | float) -> Array:
     """A function of FORMULAS of float32 arrays and numbers, which broadcast against each other.
 
-    The result lies in memory as the first operand of its shape does.
+    The result lies in memory as the first operand does that has its shape.
     """
-    a, b, c = (*operands[1:], operands[0]) if name == "where" else (*operands, None, None)[:3]
-    arrays = [x for x in (a, b, c) if is_array(x)]
-    y = _result(np.broadcast_shapes(*(x.shape for x in arrays)), bool if name in TRUE_OR_FALSE else np.float32, arrays)
-    size, steps = _merged(y, (a, b, c))
-    if len(size) > MOST:                                         # no operand is left that lies as another: make them so
-        whole = [contiguous(array_module(x).broadcast_to(x, y.shape)) if is_array(x) else x for x in (a, b, c)]
-        return apply(name, *([whole[2], *whole[:2]] if name == "where" else whole[: len(operands)]))
-    addresses = [x if is_array(x) else None for x in (a, b, c)]
+    if name == "where":
+        c, a, b = operands
+        return _launch(name, a, b, c)
+    return _launch(name, *operands, *[None] * (3 - len(operands)))
+
+
+def _launch(name: str, a: Operand, b: Operand, c: Operand) -> Array:
+    arrays = [x if is_array(x) else None for x in (a, b, c)]
+    y = _result([x for x in arrays if x is not None], bool if name in TRUE_OR_FALSE else np.float32)
+    size, steps = _merged(y.shape, _steps(y, y), tuple(_steps(x, y) for x in arrays))
+    if len(size) > MOST:                                         # too many lie each in its own way: let them lie alike
+        return _launch(name, *(x if array is None else _whole(array, y.shape) for x, array in zip((a, b, c), arrays, strict=True)))
     numbers = [0.0 if x is None or is_array(x) else float(x) for x in (a, b)]
-    if len(size) == 1 and _in_eights(addresses, steps):
-        first_steps = [step[0] for step in steps]
-        _kernel("dense", name)(blocks(y.size), THREADS, *addresses, y, y.size, *first_steps, *numbers)
+    if len(size) == 1 and _in_eights(arrays, steps):
+        _kernel("dense", name)(blocks(y.size), THREADS, *arrays, y, y.size, *(step for (step,) in steps), *numbers)
     else:
-        _kernel("strided", name)(-(-y.size // THREADS), THREADS, *addresses, y, y.size, _walk(size, steps), *numbers)
+        _kernel("strided", name)(-(-y.size // THREADS), THREADS, *arrays, y, y.size, _walk(size, steps), *numbers)
     return y
 
 
-def _result(shape: tuple[int, ...], dtype: Any, arrays: Sequence[Array]) -> Array:
+def _result(arrays: Sequence[Array], dtype: Any) -> Array:
     """Memory for the result, without gaps: its axes in the order of the first array that has its shape and repeats nothing."""
+    shape = np.broadcast_shapes(*(x.shape for x in arrays))
     for x in arrays:
         if x.shape == shape and all(step or n == 1 for n, step in zip(shape, x.strides, strict=True)):
             return beside(x, dtype)
     return empty(shape, dtype, arrays[0])
 
 
-def _merged(y: Array, operands: Sequence[Operand]) -> tuple[list[int], list[list[int]]]:
-    """Sizes of the axes of y, in the order in which they lie in memory, and the steps of each operand along them.
+def _whole(x: Array, shape: tuple[int, ...]) -> Array:
+    return contiguous(array_module(x).broadcast_to(x, shape))
+
+
+def _steps(x: Array | None, y: Array) -> tuple[int, ...]:
+    """How far an operand moves, in numbers, where y moves one place along each of its axes."""
+    if x is None:
+        return (0,) * y.ndim
+    own = [0 if n == 1 else step // x.itemsize for n, step in zip(x.shape, x.strides, strict=True)]
+    return (*[0] * (y.ndim - x.ndim), *own)
+
+
+@functools.lru_cache(maxsize=4096)
+def _merged(
+    shape: tuple[int, ...], own: tuple[int, ...], operands: tuple[tuple[int, ...], ...]
+) -> tuple[list[int], list[list[int]]]:
+    """The axes of a result as few as they can be: their sizes, and the steps of each operand along them.
+
+    shape, own   of the result, and its own steps: the axes come in the order in which these shrink
+    operands     their steps along the same axes
 
     Two axes that all operands walk like one are made one, and an axis of length 1 is none. At least one is left.
     """
-    all_steps = [_steps(x, y) for x in operands]
     size, steps = [1], [[0] for _ in operands]
-    for i in (i for i in memory_order(y) if y.shape[i] != 1):
-        n, here = y.shape[i], [step[i] for step in all_steps]
-        if all(before[-1] == step * n for before, step in zip(steps, here, strict=True)) or size == [1]:
-            size[-1] *= n
-            for before, step in zip(steps, here, strict=True):
-                before[-1] = step
-        else:
-            size.append(n)
-            for before, step in zip(steps, here, strict=True):
-                before.append(step)
+    for i in sorted((i for i, n in enumerate(shape) if n != 1), key=lambda i: -own[i]):
+        n, here = shape[i], [step[i] for step in operands]
+        if size != [1] and any(before[-1] != step * n for before, step in zip(steps, here, strict=True)):
+            size.append(1)
+            steps = [[*before, 0] for before in steps]
+        size[-1] *= n
+        steps = [[*before[:-1], step] for before, step in zip(steps, here, strict=True)]
     return size, steps
-
-
-def _steps(x: Operand, y: Array) -> list[int]:
-    """How far an operand moves, in numbers, where y moves one place along each of its axes."""
-    if not is_array(x):
-        return [0] * y.ndim
-    own = [0 if n == 1 else step // x.itemsize for n, step in zip(x.shape, x.strides, strict=True)]
-    return [0] * (y.ndim - x.ndim) + own
 
 
 def _in_eights(arrays: Sequence[Array | None], steps: Sequence[Sequence[int]]) -> bool:
