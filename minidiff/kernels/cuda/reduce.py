@@ -42,7 +42,7 @@ def reduce(name: str, x: Array, axis: int | tuple[int, ...] | None = None, keepd
         outer, inner = (math.prod(n for _, n in part) for part in (runs[:last], runs[last + 1 :]))
         y = _columns(name, y, outer, runs.pop(last)[1], inner)
     stays = [i for i in order if i not in going]
-    y = y.reshape([x.shape[i] for i in stays]).transpose([stays.index(i) for i in sorted(stays)])
+    y = y.reshape(tuple(x.shape[i] for i in stays)).transpose([stays.index(i) for i in sorted(stays)])
     return y[tuple(None if i in going else slice(None) for i in range(x.ndim))] if keepdims else y
 
 
