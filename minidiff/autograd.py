@@ -158,8 +158,8 @@ class Op:
 class FusedOp(Op):
     """An operation with a kernel: forward and backward work on arrays, `reference` on Tensors.
 
-    All inputs are saved; what else backward needs (a mean, a deviation) goes to `self.cache`. For
-    arrays that there are no kernels for (see `kernels.of`), the operation is its reference: as
+    All inputs are saved, and after them what forward saves: the output. What else backward needs (a
+    mean, a deviation) goes to `self.cache`. For arrays that there are no kernels for (see `kernels.of`), the operation is its reference: as
     right, only slower. `portable` says that forward and backward need none.
     """
 
@@ -177,7 +177,7 @@ class FusedOp(Op):
         raise TypeError("a fused operation must define its reference")
 
     def _record(self, inputs: Sequence[Tensor], arrays: Sequence[Array], y: Array) -> None:
-        self._kept = tuple(arrays)
+        self._kept = (*arrays, *self._kept)
         super()._record(inputs, arrays, y)
 
     @property
@@ -186,7 +186,7 @@ class FusedOp(Op):
 
     def gradients(self, gy: Tensor, create_graph: bool) -> Sequence[Tensor | None]:
         if create_graph:
-            inputs = [slot.tensor(self) for slot in self.slots]
+            inputs = [slot.tensor(self) for slot in self.slots[: len(self.edges)]]
             return partials(lambda *x: type(self).reference(*x, **self.options), inputs, gy, self.needs)
         gxs = self.backward(gy.data)
         gxs = gxs if isinstance(gxs, tuple) else (gxs,)

@@ -211,7 +211,7 @@ def _add_kernels(commands: Any) -> None:
                  "  minidiff kernels --arch sm_90\n"
                  "  minidiff kernels --arch sm_80 sm_90 --preset mnist --precision bf16 --json kernels.json")
     p.add_argument("--arch", nargs="+", default=["sm_90"], metavar="ARCH", help="sm_80 (A100), sm_90 (H100) … (default: sm_90)")
-    p.add_argument("--preset", nargs="+", metavar="NAME", help="the networks of these recipes (default: all)")
+    p.add_argument("--preset", nargs="+", metavar="NAME", help="the networks of these recipes (default: all, and every kernel beside them)")
     p.add_argument("--precision", nargs="+", choices=backend.PRECISIONS, help="default: all three")
     p.add_argument("--json", metavar="FILE", help="write the figures here too")
 

@@ -12,7 +12,7 @@ CPU_ONLY = {"kernels/cpu.py", "kernels/numba.py", "kernels/winograd.py", "kernel
 
 
 def asked_for():
-    """Every NAME of an `xp.NAME` or `array_module(…).NAME`, with where it is."""
+    """Every NAME of an `xp.NAME`, `array_module(…).NAME` or `functions(…).NAME`, with where it is."""
     found = {}
     for path in sorted(ROOT.rglob("*.py")):
         if str(path.relative_to(ROOT)) in CPU_ONLY:
@@ -21,8 +21,8 @@ def asked_for():
             if not isinstance(node, ast.Attribute):
                 continue
             owner = node.value
-            module = isinstance(owner, ast.Name) and owner.id == "xp"
-            module |= isinstance(owner, ast.Call) and getattr(owner.func, "id", "") == "array_module"
+            module = isinstance(owner, ast.Name) and owner.id in ("xp", "fn")
+            module |= isinstance(owner, ast.Call) and getattr(owner.func, "id", "") in ("array_module", "functions")
             if module:
                 found.setdefault(node.attr, f"{path.relative_to(ROOT)}:{node.lineno}")
     return found

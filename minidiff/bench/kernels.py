@@ -1,12 +1,14 @@
-"""`minidiff kernels`: every GPU kernel that the presets' networks launch, compiled without a GPU, and what it takes.
+"""`minidiff kernels`: every GPU kernel that the library launches, compiled without a GPU, and what it takes.
 
 The networks run through forward, backward and update on arrays whose numbers nobody computes: each launch is noted
-down instead (`kernels.cuda.runtime.noted`). So the table shows exactly what a GPU would be given.
+down instead (`kernels.cuda.runtime.noted`). So the table shows exactly what a GPU would be given. Functions, reductions
+and what else no preset may happen to launch are called once each, in the same way.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -18,7 +20,8 @@ import numpy as np
 from .. import backend, diffusion, models, optim, train
 from ..errors import BadInput
 from ..files import atomic_path
-from ..kernels.cuda import compile, runtime
+from ..kernels import cuda
+from ..kernels.cuda import compile, map, reduce, runtime
 from ..train.graph import GraphStep
 
 BATCH = 128                                   # sizes of tiles depend on the image and the channels, hardly on this
@@ -54,19 +57,56 @@ class Row(NamedTuple):
 
 def needs(presets: Iterable[str], precisions: Iterable[str] = backend.PRECISIONS, batch: int = BATCH) -> list[Need]:
     """Everything that one training step and one forward pass of these presets launch, each kernel once."""
-    found: dict[Need, None] = {}
+    with _noted() as launches:
+        for name in presets:
+            for precision in precisions:
+                with backend.precision(precision):
+                    _train(train.preset(name), batch)
+    return _distinct(launches)
+
+
+def families() -> list[Need]:
+    """Every function, reduction, softmax and look-up of rows that there is a kernel for, in each of its forms."""
+    with _noted() as launches:
+        _call_each()
+    return _distinct(launches)
+
+
+@contextlib.contextmanager
+def _noted() -> Iterator[list[runtime.Launch]]:
+    """Note the launches that would be made if the CPU's arrays were the GPU's."""
     before = backend.get_kernels()
     backend.set_kernels("emulated")
     try:
-        for name in presets:
-            for precision in precisions:
-                with backend.precision(precision), runtime.noted() as launches, np.errstate(all="ignore"):
-                    _train(train.preset(name), batch)
-                for launch in launches:
-                    found[Need(launch.kernel.build, launch.kernel.name, launch.threads, launch.shared)] = None
+        with runtime.noted() as launches, np.errstate(all="ignore"):
+            yield launches
     finally:
         backend.set_kernels(before)
+
+
+def _distinct(launches: Iterable[runtime.Launch]) -> list[Need]:
+    found = {Need(launch.kernel.build, launch.kernel.name, launch.threads, launch.shared) for launch in launches}
     return sorted(found, key=lambda need: (need.build.file, need.name, need))
+
+
+def _call_each() -> None:
+    """Functions on arrays that lie side by side and on one that does not; the rest on short rows and on long ones."""
+    x, condition, index = np.zeros((40, 2000), np.float32), np.zeros((40, 2000), bool), np.zeros(40, np.int64)
+    for name in map.FORMULAS:
+        for a in (x, x[:, ::2]):
+            map.apply(name, *([condition[:, : a.shape[1]], a, a] if name == "where" else [a, 1.0]))
+    for name in reduce.REDUCTIONS:
+        for axis in (0, 1, None):
+            reduce.reduce(name, x, axis)
+            reduce.reduce(name, x[:20, :50], axis)
+    for axis in (0, 1):
+        for forward in (cuda.softmax, cuda.log_softmax):
+            forward(x, axis)
+        for backward in (cuda.softmax_backward, cuda.log_softmax_backward):
+            backward(x, x, axis)
+    for table in (x, x.astype(backend.bfloat16())):
+        cuda.rows(table, index)
+    cuda.add_rows(x, index, 10)
 
 
 def _train(config: Any, batch: int) -> None:
@@ -123,6 +163,8 @@ def main_kernels(args: argparse.Namespace) -> int:
     compile.nvrtc()                                              # refuses here where it is missing, before any work
     presets = args.preset or list(train.PRESETS)
     needed = needs(presets, args.precision or backend.PRECISIONS)
+    if not args.preset:
+        needed = sorted({*needed, *families()}, key=lambda need: (need.build.file, need.name, need))
     rows = list(compiled(needed, args.arch))
     print(render(rows))
     if args.json:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..nn import functional as F
+from ..ops.embedding import AddRows
 from .case import case, normal
 
 ROWS = np.array([[0, 3], [3, 1]])
@@ -12,3 +13,12 @@ for _label, _rows, _options in [
     case(f"embedding, {_label}", lambda w, i=_rows, o=_options: F.embedding(i, w, **o), [normal(4, 3)],
          lambda w, i=_rows: w[i],
          lambda torch, w, i=_rows, o=_options: torch.nn.functional.embedding(torch.tensor(i), w, **o))  # fmt: skip
+
+
+def _added(x):
+    y = np.zeros((4, 3))
+    np.add.at(y, ROWS, x)
+    return y
+
+
+case("embedding, rows added", lambda x: AddRows(index=ROWS, shape=(4, 3))(x), [normal(2, 2, 3)], _added)

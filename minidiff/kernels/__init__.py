@@ -17,7 +17,9 @@ from ..backend import Array, array_module, asarray, astype, concat, is_bfloat16,
 from ..errors import BadInput
 from . import cpu
 
-__all__ = ["add", "array_module", "available", "cast", "erf", "join", "matmul", "of", "special"]
+__all__ = ["add", "array_module", "available", "cast", "erf", "functions", "join", "matmul", "of", "power", "special"]
+
+_NUMPY = (np.ndarray, np.generic)
 
 
 def available(x: Array) -> bool:
@@ -35,8 +37,9 @@ def _short(x: Array) -> bool:
 
 def _for_gpu(x: Array) -> bool:
     """Whether arrays like x go to the GPU's kernels: CuPy's, and NumPy's while these are emulated."""
-    xp = array_module(x)
-    return xp.__name__ == "cupy" or (xp is np and backend.get_kernels() == "emulated")
+    if isinstance(x, _NUMPY):                                    # first: it is asked before every operation
+        return backend.get_kernels() == "emulated"
+    return array_module(x).__name__ == "cupy"
 
 
 def _for_rounding(x: Array) -> bool:
@@ -80,6 +83,16 @@ def special(name: str, *arrays: Array) -> Callable[..., Any] | None:
     return getattr(module, name, None) if all(map(_short, arrays)) else None
 
 
+def functions(x: Array) -> Any:
+    """The functions for arrays like x, by their names in the array API standard: `functions(x).exp(x)`.
+
+    The array library's, or for float32 numbers on the GPU ours, where there is a kernel and it takes the arguments.
+    """
+    if not _for_gpu(x):
+        return np if isinstance(x, _NUMPY) else array_module(x)
+    return _cuda().functions(array_module(x)) if backend.dtype_of(x) == np.float32 else array_module(x)
+
+
 @functools.cache
 def _cuda() -> ModuleType:
     """The kernels written in CUDA, imported when first used."""
@@ -106,6 +119,8 @@ def _compiled() -> ModuleType:
 
 def erf(x: Array) -> Array:
     """The error function, which array libraries leave to others: SciPy's, or CuPy's copy of it."""
+    if kernel := special("erf", x):
+        return kernel(x)
     if array_module(x).__name__ == "cupy":
         from cupyx.scipy.special import erf as on_gpu
 
@@ -129,9 +144,15 @@ def add(a: Array, b: Array) -> Array:
     if kernel is not None:
         return kernel(a, b)
     if not (is_bfloat16(a) or is_bfloat16(b)):
-        return a + b
+        return functions(a).add(a, b)
     y = cast(a, np.float32) + cast(b, np.float32)
     return cast(y, a.dtype) if a.dtype == b.dtype else y
+
+
+def power(x: Array, p: Array | float) -> Array:
+    """xᵖ; the libraries' operator knows shorter ways for some numbers p (x · x for 2) that their function does not."""
+    fn = functions(x)
+    return x**p if fn is array_module(x) else fn.pow(x, p)
 
 
 def cast(x: Array, dtype: Any) -> Array:

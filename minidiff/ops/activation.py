@@ -8,8 +8,9 @@ from .. import kernels
 from ..autograd import FusedOp, Op
 from ..backend import Array, array_module
 from ..errors import BadInput
+from ..kernels import functions
 from ..tensor import Tensor
-from .elementwise import as_tensor, check_floating, erf, exp, logistic, sigmoid, tanh, where
+from .elementwise import as_tensor, check_floating, erf, exp, log, logistic, sigmoid, tanh, where
 from .reduce import check_axis, check_nonempty
 
 SQRT_2 = math.sqrt(2.0)
@@ -22,13 +23,13 @@ class ReLU(Op):
     """y = max(x, 0)            gx = gy where x > 0, else 0"""
 
     def forward(self, x: Array) -> Array:
-        y = array_module(x).maximum(x, 0)
+        y = functions(x).maximum(x, 0)
         self.save(y)
         return y
 
     def backward(self, gy: Tensor) -> Tensor:
         (y,) = self.saved
-        return where(y.data > 0, gy, 0.0)
+        return where(functions(y.data).greater(y.data, 0), gy, 0.0)
 
 
 class LeakyReLU(Op):
@@ -38,11 +39,12 @@ class LeakyReLU(Op):
 
     def forward(self, x: Array) -> Array:
         self.save(x)
-        return array_module(x).where(x > 0, x, self.slope * x)
+        kernel = kernels.special("leaky_relu", x)
+        return array_module(x).where(x > 0, x, self.slope * x) if kernel is None else kernel(x, self.slope)
 
     def backward(self, gy: Tensor) -> Tensor:
         (x,) = self.saved
-        return where(x.data > 0, gy, self.slope * gy)
+        return where(functions(x.data).greater(x.data, 0), gy, self.slope * gy)
 
 
 def relu(x: Tensor) -> Tensor:
@@ -118,8 +120,10 @@ class Softplus(Op):
     beta: float
 
     def forward(self, x: Array) -> Array:
-        xp = array_module(x)
         self.save(x)
+        if kernel := kernels.special("softplus", x):
+            return kernel(x, self.beta)
+        xp = array_module(x)
         return xp.maximum(x, 0) + xp.log1p(xp.exp(-self.beta * xp.abs(x))) / self.beta
 
     def backward(self, gy: Tensor) -> Tensor:
@@ -152,7 +156,7 @@ def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
 # ---------------------------------------------------------------------------------- probabilities
 
 
-class Softmax(Op):
+class Softmax(FusedOp):
     """yᵢ = e^{xᵢ} / Σⱼ e^{xⱼ} along one axis            gx = y (gy − Σⱼ gyⱼ yⱼ)
 
     The largest x is taken off first: that changes nothing in the quotient and nothing overflows.
@@ -160,25 +164,27 @@ class Softmax(Op):
     """
 
     axis: int
+    portable = True
 
     def forward(self, x: Array) -> Array:
-        xp = array_module(x)
-        y = xp.exp(x - xp.max(x, axis=self.axis, keepdims=True))
-        y /= xp.sum(y, axis=self.axis, keepdims=True)
+        kernel = kernels.special("softmax", x)
+        y = _softmax(x, self.axis) if kernel is None else kernel(x, self.axis)
         self.save(y)
         return y
 
-    def backward(self, gy: Tensor) -> Tensor:
-        (y,) = self.saved
-        return y * (gy - (gy * y).sum(self.axis, keepdims=True))
+    def backward(self, gy: Array) -> Array:
+        _, y = self.saved
+        if kernel := kernels.special("softmax_backward", y, gy):
+            return kernel(y, gy, self.axis)
+        return y * (gy - array_module(y).sum(gy * y, axis=self.axis, keepdims=True))
 
     @staticmethod
     def reference(x: Tensor, axis: int) -> Tensor:
-        e = exp(x - Tensor(array_module(x.data).max(x.data, axis=axis, keepdims=True)))
+        e = exp(x - _largest(x, axis))
         return e / e.sum(axis, keepdims=True)
 
 
-class LogSoftmax(Op):
+class LogSoftmax(FusedOp):
     """yᵢ = xᵢ − ln Σⱼ e^{xⱼ} along one axis            gx = gy − eʸ Σⱼ gyⱼ
 
     The largest x is taken off before the difference, not after: far from 0, float32 has no digits
@@ -186,17 +192,45 @@ class LogSoftmax(Op):
     """
 
     axis: int
+    portable = True
 
     def forward(self, x: Array) -> Array:
-        xp = array_module(x)
-        z = x - xp.max(x, axis=self.axis, keepdims=True)
-        y = z - xp.log(xp.sum(xp.exp(z), axis=self.axis, keepdims=True))
+        y = log_probabilities(x, self.axis)
         self.save(y)
         return y
 
-    def backward(self, gy: Tensor) -> Tensor:
-        (y,) = self.saved
-        return gy - exp(y) * gy.sum(self.axis, keepdims=True)
+    def backward(self, gy: Array) -> Array:
+        _, y = self.saved
+        if kernel := kernels.special("log_softmax_backward", y, gy):
+            return kernel(y, gy, self.axis)
+        xp = array_module(y)
+        return gy - xp.exp(y) * xp.sum(gy, axis=self.axis, keepdims=True)
+
+    @staticmethod
+    def reference(x: Tensor, axis: int) -> Tensor:
+        z = x - _largest(x, axis)
+        return z - log(exp(z).sum(axis, keepdims=True))
+
+
+def _softmax(x: Array, axis: int) -> Array:
+    xp = array_module(x)
+    y = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    y /= xp.sum(y, axis=axis, keepdims=True)
+    return y
+
+
+def log_probabilities(x: Array, axis: int) -> Array:
+    """ln softmax(x) of an array."""
+    if kernel := kernels.special("log_softmax", x):
+        return kernel(x, axis)
+    xp = array_module(x)
+    z = x - xp.max(x, axis=axis, keepdims=True)
+    return z - xp.log(xp.sum(xp.exp(z), axis=axis, keepdims=True))
+
+
+def _largest(x: Tensor, axis: int) -> Tensor:
+    """The largest x along an axis, as a constant: it changes no softmax, and so no gradient."""
+    return Tensor(functions(x.data).max(x.data, axis=axis, keepdims=True))
 
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:

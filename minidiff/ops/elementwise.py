@@ -18,6 +18,7 @@ from .. import backend, kernels
 from ..autograd import Op
 from ..backend import Array, array_module
 from ..errors import BadInput
+from ..kernels import functions
 from ..tensor import Tensor
 
 # ----------------------------------------------------------------------------------- conversions
@@ -162,7 +163,7 @@ class Sub(Op):
     """y = a − b            ga = gy,   gb = −gy"""
 
     def forward(self, a: Array, b: Array) -> Array:
-        return a - b
+        return functions(a).subtract(a, b)
 
     def backward(self, gy: Tensor) -> Any:
         return gy, -gy if self.needs[1] else None
@@ -173,7 +174,7 @@ class Mul(Op):
 
     def forward(self, a: Array, b: Array) -> Array:
         self.save(a, b)
-        return a * b
+        return functions(a).multiply(a, b)
 
     def backward(self, gy: Tensor) -> Any:
         a, b = self.saved
@@ -184,7 +185,7 @@ class Div(Op):
     """y = a / b            ga = gy / b,   gb = −gy y / b"""
 
     def forward(self, a: Array, b: Array) -> Array:
-        y = a / b
+        y = functions(a).divide(a, b)
         self.save(b, y)
         return y
 
@@ -198,7 +199,7 @@ class Neg(Op):
     """y = −x            gx = −gy"""
 
     def forward(self, x: Array) -> Array:
-        return -x
+        return functions(x).negative(x)
 
     def backward(self, gy: Tensor) -> Tensor:
         return -gy
@@ -247,7 +248,7 @@ class Pow(Op):
     """
 
     def forward(self, x: Array, p: Array) -> Array:
-        y = x**p
+        y = kernels.power(x, p)
         self.save(x, p, y)
         return y
 
@@ -268,7 +269,7 @@ class PowConstant(Op):
 
     def forward(self, x: Array) -> Array:
         self.save(x)
-        return x**self.p
+        return kernels.power(x, self.p)
 
     def backward(self, gy: Tensor) -> Tensor:
         (x,) = self.saved
@@ -279,7 +280,7 @@ class Sqrt(Op):
     """y = √x            gx = gy / 2y"""
 
     def forward(self, x: Array) -> Array:
-        y = array_module(x).sqrt(x)
+        y = functions(x).sqrt(x)
         self.save(y)
         return y
 
@@ -292,7 +293,8 @@ class RSqrt(Op):
     """y = 1 / √x            gx = −½ gy y³"""
 
     def forward(self, x: Array) -> Array:
-        y = 1.0 / array_module(x).sqrt(x)
+        kernel = kernels.special("rsqrt", x)
+        y = 1.0 / functions(x).sqrt(x) if kernel is None else kernel(x)
         self.save(y)
         return y
 
@@ -306,7 +308,7 @@ class Square(Op):
 
     def forward(self, x: Array) -> Array:
         self.save(x)
-        return x * x
+        return functions(x).square(x)
 
     def backward(self, gy: Tensor) -> Tensor:
         (x,) = self.saved
@@ -317,7 +319,7 @@ class Reciprocal(Op):
     """y = 1 / x            gx = −gy y²"""
 
     def forward(self, x: Array) -> Array:
-        y = 1.0 / x
+        y = functions(x).reciprocal(x)
         self.save(y)
         return y
 
@@ -372,7 +374,7 @@ class Exp(Op):
     """y = eˣ            gx = gy y"""
 
     def forward(self, x: Array) -> Array:
-        y = array_module(x).exp(x)
+        y = functions(x).exp(x)
         self.save(y)
         return y
 
@@ -385,7 +387,7 @@ class Expm1(Op):
     """y = eˣ − 1            gx = gy (y + 1)"""
 
     def forward(self, x: Array) -> Array:
-        y = array_module(x).expm1(x)
+        y = functions(x).expm1(x)
         self.save(y)
         return y
 
@@ -399,7 +401,7 @@ class Log(Op):
 
     def forward(self, x: Array) -> Array:
         self.save(x)
-        return array_module(x).log(x)
+        return functions(x).log(x)
 
     def backward(self, gy: Tensor) -> Tensor:
         (x,) = self.saved
@@ -411,7 +413,7 @@ class Log1p(Op):
 
     def forward(self, x: Array) -> Array:
         self.save(x)
-        return array_module(x).log1p(x)
+        return functions(x).log1p(x)
 
     def backward(self, gy: Tensor) -> Tensor:
         (x,) = self.saved
@@ -446,7 +448,7 @@ class Sin(Op):
 
     def forward(self, x: Array) -> Array:
         self.save(x)
-        return array_module(x).sin(x)
+        return functions(x).sin(x)
 
     def backward(self, gy: Tensor) -> Tensor:
         (x,) = self.saved
@@ -458,7 +460,7 @@ class Cos(Op):
 
     def forward(self, x: Array) -> Array:
         self.save(x)
-        return array_module(x).cos(x)
+        return functions(x).cos(x)
 
     def backward(self, gy: Tensor) -> Tensor:
         (x,) = self.saved
@@ -469,7 +471,7 @@ class Tan(Op):
     """y = tan x            gx = gy (1 + y²)"""
 
     def forward(self, x: Array) -> Array:
-        y = array_module(x).tan(x)
+        y = functions(x).tan(x)
         self.save(y)
         return y
 
@@ -483,7 +485,8 @@ class Atan(Op):
 
     def forward(self, x: Array) -> Array:
         self.save(x)
-        return backend.atan(x)
+        kernel = kernels.special("atan", x)
+        return backend.atan(x) if kernel is None else kernel(x)
 
     def backward(self, gy: Tensor) -> Tensor:
         (x,) = self.saved
@@ -495,7 +498,7 @@ class Sinh(Op):
 
     def forward(self, x: Array) -> Array:
         self.save(x)
-        return array_module(x).sinh(x)
+        return functions(x).sinh(x)
 
     def backward(self, gy: Tensor) -> Tensor:
         (x,) = self.saved
@@ -507,7 +510,7 @@ class Cosh(Op):
 
     def forward(self, x: Array) -> Array:
         self.save(x)
-        return array_module(x).cosh(x)
+        return functions(x).cosh(x)
 
     def backward(self, gy: Tensor) -> Tensor:
         (x,) = self.saved
@@ -518,7 +521,7 @@ class Tanh(Op):
     """y = sinh x / cosh x            gx = gy (1 − y²)"""
 
     def forward(self, x: Array) -> Array:
-        y = array_module(x).tanh(x)
+        y = functions(x).tanh(x)
         self.save(y)
         return y
 
@@ -545,6 +548,8 @@ class Sigmoid(Op):
 
 def logistic(x: Array) -> Array:
     """1 / (1 + e⁻ˣ) with e^{−|x|}, which is never larger than 1."""
+    if kernel := kernels.special("sigmoid", x):
+        return kernel(x)
     xp = array_module(x)
     e = xp.exp(-xp.abs(x))
     return xp.where(x < 0, e, 1.0) / (1.0 + e)
@@ -615,11 +620,11 @@ class Abs(Op):
 
     def forward(self, x: Array) -> Array:
         self.save(x)
-        return array_module(x).abs(x)
+        return functions(x).abs(x)
 
     def backward(self, gy: Tensor) -> Tensor:
         (x,) = self.saved
-        return gy * Tensor(array_module(x.data).sign(x.data))
+        return gy * Tensor(functions(x.data).sign(x.data))
 
 
 class Clip(Op):
@@ -629,8 +634,9 @@ class Clip(Op):
     high: float | None
 
     def forward(self, x: Array) -> Array:
-        inside = x == x if self.low is None else x >= self.low
-        self.cache = inside if self.high is None else inside & (x <= self.high)
+        fn = functions(x)
+        inside = fn.equal(x, x) if self.low is None else fn.greater_equal(x, self.low)
+        self.cache = inside if self.high is None else inside & fn.less_equal(x, self.high)
         return array_module(x).clip(x, self.low, self.high)
 
     def backward(self, gy: Tensor) -> Tensor:
@@ -643,7 +649,7 @@ class Where(Op):
     condition: Array
 
     def forward(self, a: Array, b: Array) -> Array:
-        return array_module(a).where(self.condition, a, b)
+        return functions(a).where(self.condition, a, b)
 
     def backward(self, gy: Tensor) -> Any:
         ga = where(self.condition, gy, 0.0) if self.needs[0] else None
@@ -659,11 +665,13 @@ class Maximum(Op):
 
     def forward(self, a: Array, b: Array) -> Array:
         self.save(a, b)
-        return array_module(a).maximum(a, b)
+        return functions(a).maximum(a, b)
 
     def backward(self, gy: Tensor) -> Any:
         a, b = (x.data for x in self.saved)
-        return _share(gy, a < b, a == b), _share(gy, b < a, a == b)
+        fn = functions(a)
+        tied = fn.equal(a, b)
+        return _share(gy, fn.less(a, b), tied), _share(gy, fn.less(b, a), tied)
 
 
 class Minimum(Op):
@@ -671,11 +679,13 @@ class Minimum(Op):
 
     def forward(self, a: Array, b: Array) -> Array:
         self.save(a, b)
-        return array_module(a).minimum(a, b)
+        return functions(a).minimum(a, b)
 
     def backward(self, gy: Tensor) -> Any:
         a, b = (x.data for x in self.saved)
-        return _share(gy, b < a, a == b), _share(gy, a < b, a == b)
+        fn = functions(a)
+        tied = fn.equal(a, b)
+        return _share(gy, fn.less(b, a), tied), _share(gy, fn.less(a, b), tied)
 
 
 def _share(gy: Tensor, lost: Array, tied: Array) -> Tensor:
@@ -737,34 +747,34 @@ def minimum(a: Any, b: Any) -> Tensor:
 def eq(a: Any, b: Any) -> Tensor:
     """Where a = b, as booleans."""
     a, b = _pair("eq", a, b)
-    return Tensor(a.data == b.data)
+    return Tensor(functions(a.data).equal(a.data, b.data))
 
 
 def ne(a: Any, b: Any) -> Tensor:
     """Where a ≠ b, as booleans."""
     a, b = _pair("ne", a, b)
-    return Tensor(a.data != b.data)
+    return Tensor(functions(a.data).not_equal(a.data, b.data))
 
 
 def lt(a: Any, b: Any) -> Tensor:
     """Where a < b, as booleans."""
     a, b = _pair("lt", a, b)
-    return Tensor(a.data < b.data)
+    return Tensor(functions(a.data).less(a.data, b.data))
 
 
 def le(a: Any, b: Any) -> Tensor:
     """Where a ≤ b, as booleans."""
     a, b = _pair("le", a, b)
-    return Tensor(a.data <= b.data)
+    return Tensor(functions(a.data).less_equal(a.data, b.data))
 
 
 def gt(a: Any, b: Any) -> Tensor:
     """Where a > b, as booleans."""
     a, b = _pair("gt", a, b)
-    return Tensor(a.data > b.data)
+    return Tensor(functions(a.data).greater(a.data, b.data))
 
 
 def ge(a: Any, b: Any) -> Tensor:
     """Where a ≥ b, as booleans."""
     a, b = _pair("ge", a, b)
-    return Tensor(a.data >= b.data)
+    return Tensor(functions(a.data).greater_equal(a.data, b.data))

@@ -6,12 +6,43 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend
+from .. import backend, kernels
 from ..backend import Array, array_module
 from ..errors import BadInput
 from ..tensor import Tensor
 from .elementwise import where
-from .shape import getitem
+from .shape import GetItem, Put, own_index
+
+
+class Embedding(GetItem):
+    """y = the rows of w that the index names            gw = gy added to the rows it came from (see `AddRows`)
+
+    # (K,D) -> (…,D)
+    """
+
+    def forward(self, w: Array) -> Array:
+        kernel = kernels.special("rows", w)
+        if kernel is None:
+            return super().forward(w)
+        self.shape = w.shape
+        return kernel(w, self.index)
+
+    def backward(self, gy: Tensor) -> Tensor:
+        return AddRows(index=self.index, shape=self.shape)(gy)
+
+
+class AddRows(Put):
+    """y = a table of zeros, with the rows of x added where the index names them            gx = gy's rows (see `Embedding`)
+
+    # (…,D) -> (K,D)
+    """
+
+    def forward(self, x: Array) -> Array:
+        kernel = kernels.special("add_rows", x)
+        return super().forward(x) if kernel is None else kernel(x, self.index, self.shape[0])
+
+    def backward(self, gy: Tensor) -> Tensor:
+        return Embedding(index=self.index)(gy)
 
 
 def one_hot(labels: Any, num_classes: int, dtype: Any = np.float32) -> Tensor:
@@ -31,7 +62,7 @@ def embedding(indices: Any, weight: Tensor, padding_idx: int | None = None) -> T
         raise BadInput(f"embedding: weight must be (rows, dimensions), got shape {weight.shape}")
     k = weight.shape[0]
     indices = _whole_numbers("embedding", indices, 0, k)
-    rows = getitem(weight, indices)
+    rows = Embedding(index=own_index(indices, weight.data, keep=weight.requires_grad))(weight)
     if padding_idx is None:
         return rows
     if not -k <= padding_idx < k:

@@ -14,8 +14,9 @@ from .. import backend, kernels
 from ..autograd import FusedOp, Op
 from ..backend import Array, array_module
 from ..errors import BadInput
+from ..kernels import functions
 from ..tensor import Tensor
-from .activation import log_softmax, softplus
+from .activation import log_probabilities, log_softmax, softplus
 from .elementwise import abs, as_tensor, astype, check_floating, clip, exp, where
 from .reduce import mean, sum
 from .shape import reshape
@@ -58,8 +59,8 @@ class CrossEntropy(Op):
 
     def forward(self, x: Array, t: Array) -> Array:
         self.save(x, t)
-        xp, log_p = array_module(x), _log_softmax(x)
-        return -xp.sum(t * xp.where(t == 0, t, log_p), axis=1)
+        fn, log_p = functions(x), log_probabilities(x, 1)
+        return fn.negative(fn.sum(fn.multiply(t, fn.where(fn.equal(t, 0), t, log_p)), axis=1))
 
     def backward(self, gy: Tensor) -> Any:
         x, t = self.saved
@@ -70,12 +71,6 @@ class CrossEntropy(Op):
     @staticmethod
     def reference(x: Tensor, t: Tensor) -> Tensor:
         return -sum(t * log_softmax(x, 1), 1)
-
-
-def _log_softmax(x: Array) -> Array:
-    xp = array_module(x)
-    z = x - xp.max(x, axis=1, keepdims=True)
-    return z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
 
 
 # --------------------------------------------------------------------------------- checked entries

@@ -13,6 +13,7 @@ from .. import backend
 from ..autograd import FusedOp, Op
 from ..backend import Array, array_module
 from ..errors import BadInput
+from ..kernels import functions
 from ..methods import Axis
 from ..tensor import Tensor
 from .elementwise import astype, exp, sqrt, where
@@ -70,9 +71,8 @@ class Sum(Op):
     keepdims: bool
 
     def forward(self, x: Array) -> Array:
-        xp = array_module(x)
         self.shape = x.shape
-        return xp.asarray(xp.sum(x, axis=self.axes, keepdims=self.keepdims))
+        return array_module(x).asarray(functions(x).sum(x, axis=self.axes, keepdims=self.keepdims))
 
     def backward(self, gy: Tensor) -> Tensor:
         return gy.reshape(_keep(self.shape, self.axes)).broadcast_to(self.shape)
@@ -91,7 +91,7 @@ class SumTo(Op):
         self.source = x.shape
         lead = x.ndim - len(self.shape)
         ones = tuple(lead + i for i, n in enumerate(self.shape) if n == 1)
-        return xp.reshape(xp.sum(x, axis=(*range(lead), *ones), keepdims=True), self.shape)
+        return xp.reshape(functions(x).sum(x, axis=(*range(lead), *ones), keepdims=True), self.shape)
 
     def backward(self, gy: Tensor) -> Tensor:
         return gy.broadcast_to(self.source)
@@ -181,8 +181,7 @@ class Prod(FusedOp):
     portable = True
 
     def forward(self, x: Array) -> Array:
-        xp = array_module(x)
-        return xp.asarray(xp.prod(x, axis=0))
+        return array_module(x).asarray(functions(x).prod(x, axis=0))
 
     def backward(self, gy: Array) -> Array:
         (x,) = self.saved
@@ -227,17 +226,18 @@ class Max(Op):
     keepdims: bool
 
     def extreme(self, x: Array) -> Array:
-        return array_module(x).max(x, axis=self.axes, keepdims=True)
+        return functions(x).max(x, axis=self.axes, keepdims=True)
 
     def forward(self, x: Array) -> Array:
         xp = array_module(x)
         top = self.extreme(x)
-        self.cache = x == top
+        self.cache = functions(x).equal(x, top)
         return xp.asarray(top if self.keepdims else xp.reshape(top, _drop(x.shape, self.axes)))
 
     def backward(self, gy: Tensor) -> Tensor:
         largest = backend.astype(self.cache, gy.dtype)
-        share = largest / array_module(largest).sum(largest, axis=self.axes, keepdims=True)
+        fn = functions(largest)
+        share = fn.divide(largest, fn.sum(largest, axis=self.axes, keepdims=True))
         return gy.reshape(_keep(share.shape, self.axes)) * Tensor(share)
 
 
@@ -245,7 +245,7 @@ class Min(Max):
     """y = the smallest x along some axes            gx = gy at the smallest, shared equally by ties"""
 
     def extreme(self, x: Array) -> Array:
-        return array_module(x).min(x, axis=self.axes, keepdims=True)
+        return functions(x).min(x, axis=self.axes, keepdims=True)
 
 
 class LogSumExp(Op):
@@ -260,12 +260,12 @@ class LogSumExp(Op):
     keepdims: bool
 
     def forward(self, x: Array) -> Array:
-        xp = array_module(x)
-        top = xp.max(x, axis=self.axes, keepdims=True)
-        finite = xp.isfinite(top)
-        z = xp.minimum(x - xp.where(finite, top, 0.0), 0.0)             # ≤ 0 anyway, unless top is infinite
-        total = xp.sum(xp.exp(z), axis=self.axes, keepdims=True)
-        y = xp.where(finite, xp.log(xp.maximum(total, 1.0)) + top, top)  # ≥ 1 anyway, unless top is infinite
+        xp, fn = array_module(x), functions(x)
+        top = fn.max(x, axis=self.axes, keepdims=True)
+        finite = fn.isfinite(top)
+        z = fn.minimum(fn.subtract(x, fn.where(finite, top, 0.0)), 0.0)  # ≤ 0 anyway, unless top is infinite
+        total = fn.sum(fn.exp(z), axis=self.axes, keepdims=True)
+        y = fn.where(finite, fn.add(fn.log(fn.maximum(total, 1.0)), top), top)  # ≥ 1 anyway, unless top is infinite
         y = xp.asarray(y if self.keepdims else xp.reshape(y, _drop(x.shape, self.axes)))
         self.save(x, y)
         return y

@@ -304,7 +304,7 @@ def _may_repeat(index: Any) -> bool:
     return any(getattr(part, "ndim", 0) and part.dtype.kind in "iu" for part in parts)
 
 
-def _arrays(index: Any, like: Array, keep: bool = False) -> Any:
+def own_index(index: Any, like: Array, keep: bool = False) -> Any:
     """The index with lists and Tensors in it replaced by arrays that can index `like`, or NumPy's where none can.
 
     With `keep` they are copies, for backward: the caller may write to his own before.
@@ -312,7 +312,7 @@ def _arrays(index: Any, like: Array, keep: bool = False) -> Any:
     if index is None or index is Ellipsis or isinstance(index, slice | int):
         return index
     if isinstance(index, tuple):
-        return _masks_as_places([_arrays(i, like, keep) for i in index])
+        return _masks_as_places([own_index(i, like, keep) for i in index])
     if isinstance(index, list):
         index = np.asarray(index, dtype=None if index else np.intp)
     index = index.data if isinstance(index, Tensor) else index
@@ -336,7 +336,7 @@ def _masks_as_places(index: list[Any]) -> tuple[Any, ...]:
 
 def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index] with slices, integers, None, Ellipsis, and arrays of integers or booleans, alone or together."""
-    index = _arrays(index, x.data, keep=x.requires_grad)
+    index = own_index(index, x.data, keep=x.requires_grad)
     try:
         return GetItem(index=index)(x)
     except IndexError as error:
@@ -345,7 +345,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 def put(x: Tensor, index: Any, shape: Sequence[int]) -> Tensor:
     """Zeros of `shape` with x added at `index`: what `getitem` took out, put back."""
-    index, shape = _arrays(index, x.data, keep=x.requires_grad), tuple(shape)
+    index, shape = own_index(index, x.data, keep=x.requires_grad), tuple(shape)
     xp = array_module(x.data) if backend.indexes_like_numpy(x.data) else np
     try:
         place = xp.broadcast_to(xp.asarray(0), shape)[index].shape
@@ -362,7 +362,7 @@ def take_along_axis(x: Tensor, index: Any, axis: int) -> Tensor:
     What an argmax or argsort found is taken out with this; `index` has as many dimensions as x.
     """
     axis = _axis("take_along_axis", axis, x.ndim)
-    index = _arrays(index if isinstance(index, Tensor) or backend.is_array(index) else np.asarray(index), x.data)
+    index = own_index(index if isinstance(index, Tensor) or backend.is_array(index) else np.asarray(index), x.data)
     if index.dtype.kind not in "iu" or index.ndim != x.ndim:
         raise BadInput(
             f"take_along_axis: index must hold integers and have x's {x.ndim} dimensions; got {index.shape} {index.dtype}"

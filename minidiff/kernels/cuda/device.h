@@ -106,19 +106,26 @@ DEVICE float warp_max(float x) {
   return x;
 }
 
-// The sum over a block, in every thread, in a fixed order. `work` is shared memory for 33 floats.
-DEVICE float block_sum(float x, float* work) {
+// What `over_warp` makes of a warp's numbers, made of a block's, in every thread, in a fixed order; `nothing` changes no
+// result. `work` is shared memory for 33 floats.
+template <class F> DEVICE float over_block(float x, float* work, float nothing, F over_warp) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  x = warp_sum(x);
+  x = over_warp(x);
   __syncthreads();                                     // work may still be read from before
   if (lane == 0) work[warp] = x;
   __syncthreads();
   if (warp == 0) {
-    x = warp_sum(lane < warps ? work[lane] : 0.f);
+    x = over_warp(lane < warps ? work[lane] : nothing);
     if (lane == 0) work[32] = x;
   }
   __syncthreads();
   return work[32];
+}
+DEVICE float block_sum(float x, float* work) {
+  return over_block(x, work, 0.f, [](float x) { return warp_sum(x); });
+}
+DEVICE float block_max(float x, float* work) {
+  return over_block(x, work, __uint_as_float(0xff800000u), [](float x) { return warp_max(x); });
 }
 
 // N neighbours in memory as floats and back: 16 bytes at a time, or 4 or 2 where N numbers are fewer bytes.

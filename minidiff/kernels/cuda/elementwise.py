@@ -27,7 +27,8 @@ def cast(x: Array, dtype: Any) -> Array:
 
 def add(a: Array, b: Array) -> Array:
     """a + b of one shape and order in memory, float32 or bfloat16; the result has the wider type of the two."""
-    a, b = dense(a), in_order_of(a, b)
+    a = dense(a)
+    b = in_order_of(a, b)
     y = beside(a, a.dtype if type_name(b) == "bf16" else b.dtype)
     _kernel("add", A=type_name(a), B=type_name(b), Y=type_name(y))(blocks(y.size), THREADS, a, b, y, y.size)
     return y
@@ -35,7 +36,7 @@ def add(a: Array, b: Array) -> Array:
 
 def dense(x: Array) -> Array:
     """x without gaps in memory, its axes in whatever order, from a multiple of 16 bytes on: itself where it is so."""
-    return x if _is_dense(x) and address(x) % 16 == 0 else x.copy(order="K")
+    return x if is_dense(x) and address(x) % 16 == 0 else x.copy(order="K")
 
 
 def in_order_of(a: Array, b: Array) -> Array:
@@ -48,7 +49,8 @@ def in_order_of(a: Array, b: Array) -> Array:
     return c
 
 
-def _is_dense(x: Array) -> bool:
+def is_dense(x: Array) -> bool:
+    """Whether the numbers of x lie without gaps, its axes in whatever order."""
     size = x.itemsize
     for n, step in sorted(zip(x.shape, x.strides, strict=True), key=lambda pair: (pair[1], pair[0])):
         if n == 1:

@@ -26,6 +26,7 @@
 #define __global__
 #define __device__
 #define __host__
+#define __constant__ static const
 #define __forceinline__ inline
 #define __restrict__
 #define __align__(n) alignas(n)
@@ -244,6 +245,12 @@ inline bool __any_sync(unsigned, bool p) {
   for (int d = 16; d; d /= 2) any |= __shfl_xor_sync(~0u, any, d);
   return any;
 }
+inline unsigned __ballot_sync(unsigned, bool p) {
+  unsigned votes = p ? 1u << emulated::me->lane : 0u;
+  for (int d = 16; d; d /= 2) votes |= __shfl_xor_sync(~0u, votes, d);
+  return votes;
+}
+inline int __ffs(unsigned x) { return __builtin_ffs((int)x); }
 template <class T> T atomicAdd(T* p, T x) { T old = *p; *p = old + x; return old; }     // fibers never run at once
 template <class T> T __ldg(const T* p) { return *p; }
 inline float __uint_as_float(uint32_t u) { return emulated::from_bits(u); }

@@ -39,10 +39,15 @@ def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
 
 
 def beside(x: Array, dtype: Any) -> Array:
-    """Memory for as many numbers as a dense x has, of its shape and with its axes in the same order in memory."""
-    axes = sorted(range(x.ndim), key=lambda i: (-x.strides[i], i))
+    """Memory without gaps for as many numbers as x has, of its shape and with its axes in the same order in memory."""
+    axes = memory_order(x)
     y = empty(tuple(x.shape[i] for i in axes), dtype, x)
     return y.transpose([axes.index(i) for i in range(x.ndim)])
+
+
+def memory_order(x: Array) -> list[int]:
+    """The axes of x from that of the longest steps through memory to that of neighbours."""
+    return sorted(range(x.ndim), key=lambda i: (-abs(x.strides[i]), i))
 
 
 def new(shape: tuple[int, int, int, int], dtype: Any, like: Array) -> Array:

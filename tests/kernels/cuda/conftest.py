@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minidiff import backend
 from minidiff.kernels.cuda import runtime
 
 
@@ -46,3 +47,12 @@ def cupy(monkeypatch):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def emulated():
+    """NumPy's arrays go where CuPy's would."""
+    before = backend.get_kernels()
+    backend.set_kernels("emulated")
+    yield
+    backend.set_kernels(before)

@@ -1,4 +1,4 @@
-"""Every kernel that the presets launch, compiled for GPUs that are not here: nothing spills, everything fits."""
+"""Every kernel that the library launches, compiled for GPUs that are not here: nothing spills, everything fits."""
 
 import importlib
 import re
@@ -10,7 +10,8 @@ from minidiff import backend, train
 from minidiff.bench import kernels
 from minidiff.cli import main
 from minidiff.errors import BadInput
-from minidiff.kernels.cuda import compile
+from minidiff.kernels.cuda import compile, reduce
+from minidiff.kernels.cuda import map as maps
 
 
 def has_nvrtc():
@@ -48,6 +49,24 @@ def test_no_kernel_of_any_preset_spills_or_asks_for_too_much(architecture):
     assert max(row.resources.registers for row in rows) <= 232
     crowded = [row for row in rows if row.blocks * row.need.threads < 128]
     assert not crowded, "fewer than four warps on a multiprocessor hide no waiting"
+
+
+def test_every_function_and_reduction_is_compiled_whether_or_not_a_preset_needs_it():
+    found = kernels.families()
+    for file, formulas, names in [("map.cu", [*maps.FORMULAS.values()], {"dense", "strided"}),
+                                  ("reduce.cu", [formula for formula, _ in reduce.REDUCTIONS.values()], {"by_threads", "by_blocks"})]:  # fmt: skip
+        for formula in formulas:
+            assert {need.name for need in found if need.build.file == file and ("F", formula) in need.build.defines} == names
+    assert {need.name for need in found} >= {"softmax", "softmax_backward", "rows", "add_rows"}
+
+
+@NVRTC
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_no_function_or_reduction_spills_or_has_a_stack(architecture):
+    """Not even sin of a large angle: CUDA's own would."""
+    rows = list(kernels.compiled(kernels.families(), [architecture]))
+    assert [f"{row.need.name} of {row.need.build}: {row.trouble}" for row in rows if row.trouble] == []
+    assert max(row.resources.registers for row in rows) <= 32, "as many warps as there can be on a multiprocessor"
 
 
 @NVRTC

@@ -11,14 +11,6 @@ from minidiff.nn import functional as F
 ERROR = {"fp32": 1e-5, "tf32": 4e-3, "bf16": 4e-2}       # of gradients through two dozen layers
 
 
-@pytest.fixture
-def emulated():
-    before = backend.get_kernels()
-    backend.set_kernels("emulated")
-    yield
-    backend.set_kernels(before)
-
-
 def small(**options):
     backend.manual_seed(0)
     return models.UNet(image_size=8, channels=(8, 16), num_classes=3, **options)
