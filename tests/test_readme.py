@@ -1,4 +1,4 @@
-"""Every number in the README comes from a committed record, or from counting."""
+"""Every number in the READMEs comes from a committed record, or from counting."""
 
 import ast
 import json
@@ -10,8 +10,9 @@ from urllib.parse import unquote
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-QUOTED = re.findall(r"<!--= (.+?) -->(.*?)<!--/-->", README)
+PAGES = [ROOT / "README.md", ROOT / "minidiff" / "kernels" / "cuda" / "README.md"]
+README = PAGES[0].read_text(encoding="utf-8")
+QUOTED = [found for page in PAGES for found in re.findall(r"<!--= (.+?) -->(.*?)<!--/-->", page.read_text(encoding="utf-8"))]
 
 
 def code_lines(path: Path) -> int:
@@ -71,8 +72,9 @@ def test_the_engine_stays_readable_in_one_sitting(capsys):
 
 
 def test_links_in_the_readme_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_the_python_example_runs_and_prints_what_it_says(capsys):
@@ -90,9 +92,10 @@ def test_counting_skips_what_is_not_code(tmp_path):
 
 
 def write_the_recorded_numbers():
-    """Bring the README up to its records: `python tests/test_readme.py`."""
-    fresh = re.sub(r"(<!--= (.+?) -->).*?(<!--/-->)", lambda m: m[1] + measured(m[2]) + m[3], README)
-    (ROOT / "README.md").write_text(fresh, encoding="utf-8")
+    """Bring the pages up to their records: `python tests/test_readme.py`."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        page.write_text(re.sub(r"(<!--= (.+?) -->).*?(<!--/-->)", lambda m: m[1] + measured(m[2]) + m[3], text), encoding="utf-8")
 
 
 if __name__ == "__main__":
