@@ -10,7 +10,7 @@ import numpy as np
 
 import minidiff as md
 from minidiff import train, viz
-from minidiff.diffusion.samplers import ddim_step, ddpm_step
+from minidiff.diffusion.solvers import ddim_step, ddpm_step
 from minidiff.viz.style import COLOURS, MUTED, STYLE
 
 plt.rcParams.update(STYLE)

@@ -1,15 +1,14 @@
-"""From noise to pictures, step by step: DDPM and DDIM.
+"""From noise to pictures, step by step.
 
-Both walk down a list of steps T = τ_K > … > τ_1 > τ_0 = 0. At each, the network's guess of the
-noise gives a guess x̂0 of the picture, and the next, less noisy image is put together from x̂0, the
-noise, and for DDPM some fresh noise.
+A sampler walks down a list of steps T = τ_K > … > τ_1 > τ_0 = 0. At each, the network's answer about x_t gives a guess x̂0 of
+the picture and a guess ε̂ of the noise, and the next, less noisy image is put together from them; how, is the sampler's
+choice: see `solvers`.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,84 +17,123 @@ from ..backend import Array, array_module, to_numpy
 from ..errors import BadInput
 from ..nn.module import Module
 from ..philox import Rng
-from .forward import predict_x0
-from .guidance import guided_output
+from .guidance import Guidance, classifier_gradient, guided_output, lean
 from .schedules import Schedule
+from .solvers import SOLVERS, Answer
+from .targets import check_target, network_input, noise_in, predict_eps, predict_x0, rates
+from .variance import VARIANCES, split_answer
 
-SAMPLERS = ("ddpm", "ddim")
+SAMPLERS = tuple(SOLVERS)
+CLIPS = (True, False, "dynamic")
+QUANTILE = 0.995  # of a picture's pixels that dynamic thresholding leaves alone
 STREAM = 16  # of the noise that samples are made of: training with the same seed draws from streams 0, 1, 2
 Callback = Callable[[int, int, np.ndarray, np.ndarray, np.ndarray], Any]
+Draw = Callable[[], Array]
 
 
-def time_steps(T: int, steps: int | None = None) -> list[int]:
-    """τ_K … τ_0: `steps` + 1 whole numbers evenly spaced from T down to 0. Raises BadInput."""
+def time_steps(T: int, steps: int | Sequence[int] | None = None) -> list[int]:
+    """τ_K … τ_0: `steps` + 1 whole numbers evenly spaced from T down to 0; or the steps that are given. Raises BadInput."""
+    if steps is not None and not isinstance(steps, int | float | np.number):
+        given = [int(t) for t in steps]
+        if len(given) < 2 or given[-1] != 0 or given[0] > T or any(a <= b for a, b in itertools.pairwise(given)):
+            raise BadInput(f"sample: a list of steps must fall from {T} or less to 0; got {given}")
+        return given
     steps = T if steps is None else steps
     if not (1 <= steps <= T and int(steps) == steps):
         raise BadInput(f"sample: steps must be a whole number from 1 to {T}, the model's T; got {steps}")
     return [int(t) for t in np.round(np.linspace(T, 0, int(steps) + 1))]
 
 
-def ddpm_step(
-    schedule: Schedule, xt: Array, x0_hat: Array, t: int, s: int, draw: Callable[[], Array]
-) -> Array:
-    """x_s drawn from q(x_s | x_t, x̂0), s < t            (Ho et al. 2020, eq. 6–7)
+class Walk:
+    """The way from x at one step to a picture, for one batch of labels.
 
-        α = ᾱ_t / ᾱ_s,   β = 1 − α                          one step from s to t
-        mean = (√ᾱ_s β x̂0 + √α (1 − ᾱ_s) x_t) / (1 − ᾱ_t)
-        variance = (1 − ᾱ_s) / (1 − ᾱ_t) β
+    `ask` is what a solver asks: the network, with guidance and clipping. `run` makes all steps.
 
-    At s = 0, ᾱ_s = 1: the variance is 0 and the mean is x̂0. The last step adds no noise.
+    model, schedule, labels    as in :func:`sample`
+    draw                       fresh standard normal numbers of the batch's shape
     """
-    a_t, a_s = float(schedule.alpha_bar[t]), float(schedule.alpha_bar[s])  # a NumPy float64 would promote x_t
-    alpha = a_t / a_s
-    beta = 1.0 - alpha
-    mean = (math.sqrt(a_s) * beta * x0_hat + math.sqrt(alpha) * (1.0 - a_s) * xt) / (1.0 - a_t)
-    sigma = math.sqrt((1.0 - a_s) / (1.0 - a_t) * beta)
-    return mean if sigma == 0 else mean + sigma * draw()
+
+    def __init__(
+        self, model: Any, schedule: Schedule, labels: np.ndarray, draw: Draw, sampler: str = "ddpm", guidance: Guidance | float = 0.0,
+        eta: float = 0.0, churn: float = 0.0, variance: str | None = None, clip: bool | str = True,
+    ) -> None:  # fmt: skip
+        self.model, self.schedule, self.labels, self.draw, self.sampler, self.clip = model, schedule, labels, draw, sampler, clip
+        self.guidance = guidance if isinstance(guidance, Guidance) else Guidance(w=guidance)
+        self.target = getattr(model, "target", "eps")
+        variance = variance or ("learned" if getattr(model, "variance", "fixed") == "learned" else "small")
+        self.options = {"eta": eta, "churn": churn, "variance": variance}
+        _check(model, schedule, labels, sampler, self.target, **self.options, clip=clip)
+
+    def ask(self, xt: Array, t: int) -> Answer:
+        """x̂0 and ε̂, which fit together: x_t = a x̂0 + σ ε̂. Clipping x̂0 clips both."""
+        g = self.guidance
+        y = guided_output(self.model, network_input(self.schedule, xt, t, self.target), t, self.labels, g.at(t, self.schedule.T), g.negative, g.rescale)
+        y, v = split_answer(self.model, y)
+        x0 = predict_x0(self.schedule, xt, t, y, self.target)
+        if g.classifier is not None:
+            gradient = classifier_gradient(self.model, g.classifier, self.schedule, xt, t, self.labels)
+            eps = lean(self.schedule, xt, t, predict_eps(self.schedule, xt, t, y, self.target), gradient, g.strength)
+            signal, noise = rates(self.schedule, t, xt, "sample")
+            x0 = (xt - noise * eps) / signal
+        if self.clip:
+            x0 = clipped(x0, self.clip)
+        elif g.classifier is None:
+            return Answer(x0, predict_eps(self.schedule, xt, t, y, self.target), v)
+        return Answer(x0, noise_in(self.schedule, xt, t, x0), v)
+
+    def run(self, xt: Array, times: Sequence[int], after: Callable[[int, int, Array, Array], Array | None] | None = None) -> Array:
+        """x at times[0] brought down to times[-1], in the steps between.
+
+        after   called as after(k, s, x_s, x̂0) when the k-th step has led to s; may give another x_s to go on from
+        """
+        solver = SOLVERS[self.sampler](self.schedule, self.ask, self.draw, len(times) - 1, **self.options)
+        for k, (t, s) in enumerate(itertools.pairwise(times), start=1):
+            xt, x0_hat = solver.step(xt, t, s)
+            if after is not None and (other := after(k, s, xt, x0_hat)) is not None:
+                xt = other
+        return xt
 
 
-def ddim_step(
-    schedule: Schedule, xt: Array, x0_hat: Array, t: int, s: int, draw: Callable[[], Array], eta: float
-) -> Array:
-    """x_s = √ᾱ_s x̂0 + √(1 − ᾱ_s − σ²) ε̂ + σ z            (Song et al. 2021, eq. 12 and 16)
+def clipped(x0: Array, clip: bool | str) -> Array:
+    """x̂0 where pictures lie: in [−1,1], or by dynamic thresholding (Saharia et al. 2022, section 2.3).
 
-        ε̂ = (x_t − √ᾱ_t x̂0) / √(1 − ᾱ_t)
-        σ = η √((1 − ᾱ_s) / (1 − ᾱ_t)) √(1 − ᾱ_t / ᾱ_s)
-
-    η = 0 is deterministic, η = 1 is DDPM. ε̂ is taken from x̂0, so that clipping x̂0 clips both.
+    dynamic    each picture is divided by the size that QUANTILE of its pixels do not exceed, if that is above 1: bright
+               pictures keep their shades, where clipping would make them flat
     """
-    a_t, a_s = float(schedule.alpha_bar[t]), float(schedule.alpha_bar[s])  # a NumPy float64 would promote x_t
-    eps = (xt - math.sqrt(a_t) * x0_hat) / math.sqrt(1.0 - a_t)
-    sigma = eta * math.sqrt((1.0 - a_s) / (1.0 - a_t) * (1.0 - a_t / a_s))
-    xs = math.sqrt(a_s) * x0_hat + math.sqrt(max(0.0, 1.0 - a_s - sigma**2)) * eps
-    return xs if sigma == 0 else xs + sigma * draw()
+    xp = array_module(x0)
+    if clip != "dynamic":
+        return xp.clip(x0, -1.0, 1.0)
+    flat = xp.sort(xp.abs(x0).reshape(len(x0), -1), axis=1)
+    size = xp.maximum(flat[:, int(QUANTILE * (flat.shape[1] - 1))], 1.0).reshape(-1, *(1,) * (x0.ndim - 1)).astype(x0.dtype)
+    return xp.clip(x0, -size, size) / size
 
 
 def sample(
-    model: Any, schedule: Schedule, labels: Any, sampler: str = "ddpm", steps: int | None = None,
-    guidance: float = 0.0, seed: int = 0, eta: float = 0.0, clip: bool = True, batch_size: int = 64,
-    callback: Callback | None = None, progress: bool = False,
+    model: Any, schedule: Schedule, labels: Any, sampler: str = "ddpm", steps: int | Sequence[int] | None = None,
+    guidance: float | Guidance = 0.0, eta: float = 0.0, seed: int = 0, clip: bool | str = True, batch_size: int = 64,
+    callback: Callback | None = None, progress: bool = False, churn: float = 0.0, variance: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Draw one picture per label.            # (N,) -> (N,C,H,W) float32 in [−1,1]
 
     labels      N integers, −1 for no class in particular
-    sampler     "ddpm" or "ddim" (with `eta`)
-    steps       how many of the T steps to take, evenly spaced; all when None
-    guidance    w of classifier-free guidance, 0 or more
+    sampler     "ddpm", "ddim" (with `eta`), "dpm++", "heun" (with `churn`), "euler" or "midpoint"; see `solvers`
+    steps       how many of the T steps to take, evenly spaced; all when None; or the steps themselves, from T down to 0
+    guidance    w of classifier-free guidance, 0 or more; or a :class:`Guidance` that says more
     seed        picture i depends on (seed, i) alone: any `batch_size`, and any device, gives the same pictures, to
                 rounding; its noise is `philox.normal(seed, [i], …, step=k, stream=STREAM)` when it needs some for the
                 k-th time, k = 0, 1, …
-    clip        keep x̂0 in [−1,1] at each step, where all pictures lie
+    clip        keep x̂0 in [−1,1] at each step, where all pictures lie; or "dynamic", see `clipped`; False for data that
+                lies elsewhere
     callback    called as callback(step, s, x_s, x̂0, indices) after each step, for each batch, with NumPy arrays
     progress    show a progress bar
+    variance    of ddpm: "small", "large" or "learned"; the model's own, if it has learned one, when None
 
     Raises BadInput for an unknown sampler, class or number of steps, or a negative guidance.
     """
     labels = np.asarray(labels)
     times = time_steps(schedule.T, steps)
-    _check(model, labels, sampler, guidance, eta, seed, batch_size)
-    config = model.config
-    shape = (config["in_channels"], config["image_size"], config["image_size"])
+    _check_request(model, labels, seed, batch_size)
+    shape = sample_shape(model)
     pictures = np.empty((len(labels), *shape), np.float32)
     home = next(iter(model.parameters())).data if isinstance(model, Module) else pictures    # where the model lives
     was_training = model.training
@@ -104,26 +142,16 @@ def sample(
         batches = [np.arange(i, min(i + batch_size, len(labels))) for i in range(0, len(labels), batch_size)]
         bar = _bar(len(batches) * (len(times) - 1), progress)
         for indices in batches:
-            draws = itertools.count()
+            draw = draws(seed, int(indices[0]), (len(indices), *shape), home)
+            walk = Walk(model, schedule, labels[indices], draw, sampler, guidance, eta, churn, variance, clip)
 
-            def draw(indices: np.ndarray = indices, draws: Iterator[int] = draws) -> Array:
-                rng = Rng(seed, step=next(draws), first_row=int(indices[0]), like=home, stream=STREAM)
-                return rng.standard_normal((len(indices), *shape))
-
-            xt = draw()
-            for step, (t, s) in enumerate(zip(times, times[1:], strict=False), start=1):
-                output = guided_output(model, xt, t, labels[indices], guidance)
-                x0_hat = predict_x0(schedule, xt, t, output, getattr(model, "target", "eps"))
-                if clip:
-                    x0_hat = array_module(x0_hat).clip(x0_hat, -1.0, 1.0)
-                if sampler == "ddpm":
-                    xt = ddpm_step(schedule, xt, x0_hat, t, s, draw)
-                else:
-                    xt = ddim_step(schedule, xt, x0_hat, t, s, draw, eta)
+            def after(k: int, s: int, xs: Array, x0_hat: Array, indices: np.ndarray = indices) -> None:
                 if callback is not None:
-                    callback(step, s, to_numpy(xt), to_numpy(x0_hat), indices)
+                    callback(k, s, to_numpy(xs), to_numpy(x0_hat), indices)
                 bar.update()
-            pictures[indices] = to_numpy(xt)
+
+            start = draw() * float(schedule.noise[times[0]])
+            pictures[indices] = to_numpy(walk.run(start, times, after))
         bar.close()
     except MemoryError:                                          # CuPy's is one too
         raise BadInput(f"sample: {batch_size} pictures at a time do not fit into memory; try batch_size {max(1, batch_size // 2)}") from None
@@ -132,27 +160,51 @@ def sample(
     return np.clip(pictures, -1.0, 1.0) if clip else pictures
 
 
+def draws(seed: int, first: int, shape: tuple[int, ...], home: Array, stream: int = STREAM) -> Draw:
+    """A function that gives fresh noise for pictures first, first + 1, …, each time other."""
+    count = itertools.count()
+    return lambda: Rng(seed, step=next(count), first_row=first, like=home, stream=stream).standard_normal(shape)
+
+
+def sample_shape(model: Any) -> tuple[int, ...]:
+    """The shape of one sample: (C,H,W) for a model of images, or what the model says of itself."""
+    if hasattr(model, "sample_shape"):
+        return tuple(model.sample_shape)
+    config = model.config
+    return config["in_channels"], config["image_size"], config["image_size"]
+
+
 def _bar(total: int, progress: bool) -> Any:
     from tqdm import tqdm
 
     return tqdm(total=total, disable=not progress, desc="sampling", unit="step", leave=False)
 
 
-def _check(
-    model: Any, labels: np.ndarray, sampler: str, guidance: float, eta: float, seed: int, batch_size: int
-) -> None:
-    if sampler not in SAMPLERS:
-        raise BadInput(f"sample: sampler {sampler!r} is unknown; it is one of: {', '.join(SAMPLERS)}")
+def _check_request(model: Any, labels: np.ndarray, seed: int, batch_size: int) -> None:
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise BadInput(f"sample: labels must be a row of integers, got {labels.dtype} of shape {labels.shape}")
     classes = model.config["num_classes"]
     for label in labels[(labels < -1) | (labels >= classes)][:1]:
         raise BadInput(f"sample: class {label} is not in this model; it knows 0-{classes - 1}")
-    if not (math.isfinite(guidance) and guidance >= 0):
-        raise BadInput(f"sample: guidance must be a finite number, 0 or more; got {guidance}")
-    if not 0.0 <= eta <= 1.0:
-        raise BadInput(f"sample: eta must lie between 0 and 1, got {eta}")
     if int(seed) != seed or seed < 0:
         raise BadInput(f"sample: seed must be a whole number, 0 or more; got {seed}")
     if batch_size < 1:
         raise BadInput(f"sample: batch_size must be 1 or more, got {batch_size}")
+
+
+def _check(
+    model: Any, schedule: Schedule, labels: np.ndarray, sampler: str, target: str, eta: float, churn: float, variance: str, clip: bool | str
+) -> None:
+    check_target("sample", schedule, target)
+    if sampler not in SAMPLERS:
+        raise BadInput(f"sample: sampler {sampler!r} is unknown; it is one of: {', '.join(SAMPLERS)}")
+    if not 0.0 <= eta <= 1.0:
+        raise BadInput(f"sample: eta must lie between 0 and 1, got {eta}")
+    if not 0.0 <= churn < np.inf:
+        raise BadInput(f"sample: churn must be a finite number, 0 or more; got {churn}")
+    if variance not in VARIANCES:
+        raise BadInput(f"sample: variance {variance!r} is unknown; it is one of: {', '.join(VARIANCES)}")
+    if variance == "learned" and getattr(model, "variance", "fixed") != "learned":
+        raise BadInput("sample: this model has not learned a variance; use small or large")
+    if clip not in CLIPS:
+        raise BadInput(f"sample: clip must be True, False or 'dynamic', got {clip!r}")

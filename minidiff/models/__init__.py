@@ -8,6 +8,7 @@ from ..errors import BadInput
 from .attention_unet import NAME, AttentionBlock, AttentionUNet, ResidualBlock
 from .classifier import Classifier
 from .conditions import EmbedBlock, SinusoidalPositionEmbedBlock
+from .mlp import MLP
 from .unet import DownBlock, GELUConvBlock, RearrangePoolBlock, UNet, UpBlock
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "DownBlock",
     "EmbedBlock",
     "GELUConvBlock",
+    "MLP",
     "NETWORKS",
     "RearrangePoolBlock",
     "ResidualBlock",
@@ -26,7 +28,7 @@ __all__ = [
     "build",
 ]
 
-NETWORKS: dict[str, Any] = {"unet": UNet, NAME: AttentionUNet}
+NETWORKS: dict[str, Any] = {"unet": UNet, NAME: AttentionUNet, "mlp": MLP}
 
 
 def build(options: dict[str, Any]) -> Any:

@@ -23,7 +23,16 @@ from ..errors import BadInput
 from ..nn import Conv2d, ConvTranspose2d, Dropout, Embedding, GroupNorm, Linear, Module, ModuleList
 from ..nn import functional as F
 from ..tensor import Tensor
-from .conditions import TARGETS, EmbedBlock, SinusoidalPositionEmbedBlock, check_choices, checked_conditions, size_lines
+from .conditions import (
+    TARGETS,
+    VARIANCES,
+    EmbedBlock,
+    SinusoidalPositionEmbedBlock,
+    check_choices,
+    checked_conditions,
+    size_lines,
+    unusual,
+)
 
 NAME = "attention-unet"
 
@@ -122,7 +131,7 @@ class AttentionUNet(Module):
     num_classes   labels run 0 … num_classes − 1; −1 means "no class", which has a learned vector too
     time_dim      how many numbers the clock of t has
     dropout       in every residual block
-    target        what the answer means, as in `UNet`
+    target        what the answer means, as in `UNet`; so does `variance`
 
     Raises BadInput for sizes that cannot be.
     """
@@ -130,14 +139,15 @@ class AttentionUNet(Module):
     def __init__(
         self, in_channels: int = 3, image_size: int = 32, channels: Sequence[int] = (128, 256, 256, 256), blocks: int = 2,
         attention: Sequence[int] = (16,), head_width: int = 64, num_classes: int = 10, time_dim: int = 128,
-        dropout: float = 0.0, target: str = "eps",
+        dropout: float = 0.0, target: str = "eps", variance: str = "fixed",
     ) -> None:  # fmt: skip
-        _check(image_size, channels, blocks, attention, head_width, num_classes, target)
+        _check(image_size, channels, blocks, attention, head_width, num_classes, target, variance)
         self.config = dict(
             network=NAME, in_channels=in_channels, image_size=image_size, channels=list(channels), blocks=blocks,
             attention=list(attention), head_width=head_width, num_classes=num_classes, time_dim=time_dim, dropout=dropout,
-            target=target,
+            target=target, **unusual(variance),
         )  # fmt: skip
+        self.variance = variance
         self.num_classes, self.target, self.blocks = num_classes, target, blocks
         first, bottom, embed, sizes = channels[0], channels[-1], 4 * channels[0], [image_size >> i for i in range(len(channels))]
 
@@ -165,7 +175,7 @@ class AttentionUNet(Module):
             if size < image_size:
                 self.twices.append(ConvTranspose2d(c, c, 2, stride=2))
         self.norm = GroupNorm(_groups(first), first)
-        self.out = _silent(Conv2d(first, in_channels, 3, padding=1))
+        self.out = _silent(Conv2d(first, in_channels * (2 if variance == "learned" else 1), 3, padding=1))
 
     def forward(self, x: Any, t: Any, labels: Any) -> Tensor:
         """x (N,C,H,W) noisy images; t (N,) or one step, 1 … T; labels (N,) or one, −1 for no class."""
@@ -207,7 +217,7 @@ class AttentionUNet(Module):
 
 def _check(
     image_size: int, channels: Sequence[int], blocks: int, attention: Sequence[int], head_width: int, num_classes: int,
-    target: str,
+    target: str, variance: str,
 ) -> None:  # fmt: skip
     name = "AttentionUNet"
     if len(channels) < 2 or any(int(c) != c or c < 8 or c % _groups(c) for c in channels):
@@ -225,4 +235,4 @@ def _check(
     for argument, value in (("blocks", blocks), ("num_classes", num_classes)):
         if int(value) != value or value < 1:
             raise BadInput(f"{name}: {argument} must be a whole number, 1 or more; got {value}")
-    check_choices(name, target=(target, TARGETS))
+    check_choices(name, target=(target, TARGETS), variance=(variance, VARIANCES))

@@ -14,7 +14,8 @@ from ..errors import BadInput
 from ..nn import GELU, Linear, Module, Sequential
 from ..tensor import Tensor
 
-TARGETS = ("eps", "v")
+TARGETS = ("eps", "x0", "v", "flow", "edm")  # what a network may be asked: see `diffusion.targets`
+VARIANCES = ("fixed", "learned")
 
 
 class EmbedBlock(Module):
@@ -83,3 +84,8 @@ def size_lines(model: Module) -> list[str]:
     count = model.num_parameters()
     megabytes = 3 * 4 * count / 2**20                            # weights and Adam's two moments, float32
     return [f"Total trainable parameters: {count:,}", f"Approximate memory usage: {megabytes:.1f} MB"]
+
+
+def unusual(variance: str, **flags: bool) -> dict[str, Any]:
+    """What of a model's options is not as usual, for its configuration: so that those of older checkpoints are whole."""
+    return {**({"variance": variance} if variance != "fixed" else {}), **{name: flag for name, flag in flags.items() if not flag}}

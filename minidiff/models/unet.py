@@ -17,7 +17,16 @@ from ..errors import BadInput
 from ..nn import Conv2d, ConvTranspose2d, GroupNorm, Linear, Module, ModuleList
 from ..nn import functional as F
 from ..tensor import Tensor
-from .conditions import TARGETS, EmbedBlock, SinusoidalPositionEmbedBlock, check_choices, checked_conditions, size_lines
+from .conditions import (
+    TARGETS,
+    VARIANCES,
+    EmbedBlock,
+    SinusoidalPositionEmbedBlock,
+    check_choices,
+    checked_conditions,
+    size_lines,
+    unusual,
+)
 
 CONDITIONS = ("before-mid", "after-mid", "film")
 NORM_GROUPS = 8
@@ -86,7 +95,10 @@ class DownBlock(Module):
 
 
 class UpBlock(Module):
-    """Twice the size, join the skip, then two GELUConvBlocks.    # (N,I,H,W), (N,S,2H,2W) -> (N,O,2H,2W)"""
+    """Twice the size, join the skip, then two GELUConvBlocks.    # (N,I,H,W), (N,S,2H,2W) -> (N,O,2H,2W)
+
+    With skip_chs = 0 nothing is joined: see `UNet`'s `skips`.
+    """
 
     def __init__(self, in_chs: int, skip_chs: int, out_chs: int, embed_dim: int = 0) -> None:
         self.in_chs, self.skip_chs, self.out_chs = in_chs, skip_chs, out_chs
@@ -95,7 +107,7 @@ class UpBlock(Module):
         self.conv2 = GELUConvBlock(out_chs, out_chs, embed_dim)
 
     def forward(self, x: Tensor, skip: Tensor, e: Tensor | None = None) -> Tensor:
-        x = ops.concatenate([self.up(x), skip], axis=1)
+        x = ops.concatenate([self.up(x), skip], axis=1) if self.skip_chs else self.up(x)
         return self.conv2(self.conv1(x, e), e)
 
     def describe(self) -> str:
@@ -119,7 +131,9 @@ class UNet(Module):
     pool          how a DownBlock halves: "conv" (strided) or "rearrange" (RearrangePoolBlock)
     patch         work on patches of this many pixels a side, each one pixel with patch² times the
                   channels: the same network at a quarter of the cost for patch 2
-    target        what the answer means: "eps" the noise, "v" see `diffusion.training_target`
+    target        what the answer means: "eps" the noise, "x0" the picture, "v", "flow", "edm": see `diffusion.targets`
+    variance      "learned": twice as many channels come out, the second half of them v of `diffusion.variance`
+    skips, clock  False leaves out the skips, or says nothing of the step: controls, to see what they are good for
 
     Raises BadInput for sizes that cannot be.
     """
@@ -127,13 +141,14 @@ class UNet(Module):
     def __init__(
         self, in_channels: int = 1, image_size: int = 32, channels: Sequence[int] = (32, 64, 128),
         num_classes: int = 10, time_dim: int = 8, condition: str = "before-mid", pool: str = "conv", patch: int = 1,
-        target: str = "eps",
+        target: str = "eps", variance: str = "fixed", skips: bool = True, clock: bool = True,
     ) -> None:  # fmt: skip
-        _check(image_size, channels, num_classes, condition, pool, patch, target)
+        _check(image_size, channels, num_classes, condition, pool, patch, target, variance)
         self.config = dict(
             in_channels=in_channels, image_size=image_size, channels=list(channels), num_classes=num_classes,
-            time_dim=time_dim, condition=condition, pool=pool, patch=patch, target=target,
+            time_dim=time_dim, condition=condition, pool=pool, patch=patch, target=target, **unusual(variance, skips=skips, clock=clock),
         )  # fmt: skip
+        self.variance = variance
         self.num_classes, self.condition, self.patch, self.target = num_classes, condition, patch, target
         first, bottom = channels[0], channels[-1]
         embed = bottom if condition == "film" else 0             # what a block needs to know of the embedding
@@ -143,17 +158,19 @@ class UNet(Module):
         self.downs = ModuleList([DownBlock(i, o, embed, pool) for i, o in pairs])
         self.mid = ModuleList([GELUConvBlock(bottom, bottom, embed) for _ in range(2)])
         # Level by level upwards; the skip of each is what its DownBlock was given.
-        self.ups = ModuleList([UpBlock(o, i, i, embed) for i, o in reversed(pairs)])
-        self.out = Conv2d(first, in_channels * patch**2, 3, padding=1)
-        self.clock = SinusoidalPositionEmbedBlock(time_dim)
-        self.time_embed = EmbedBlock(time_dim, bottom, hidden_dim=time_dim)
+        self.ups = ModuleList([UpBlock(o, i if skips else 0, i, embed) for i, o in reversed(pairs)])
+        self.out = Conv2d(first, in_channels * patch**2 * (2 if variance == "learned" else 1), 3, padding=1)
+        self.clock = SinusoidalPositionEmbedBlock(time_dim) if clock else None
+        self.time_embed = EmbedBlock(time_dim, bottom, hidden_dim=time_dim) if clock else None
         self.class_embed = EmbedBlock(num_classes, bottom)
 
     def forward(self, x: Any, t: Any, labels: Any) -> Tensor:
         """x (N,C,H,W) noisy images; t (N,) or one step, 1 … T; labels (N,) or one, −1 for no class."""
         x = ops.as_tensor(x)
         t, labels = checked_conditions("UNet", x, t, labels, self.config["in_channels"], self.config["image_size"])
-        e = self.time_embed(self.clock(t)) + self.class_embed(F.one_hot(labels, self.num_classes))
+        e = self.class_embed(F.one_hot(labels, self.num_classes))
+        if self.clock is not None:
+            e = self.time_embed(self.clock(t)) + e
         film = F.gelu(e) if self.condition == "film" else None
 
         skips = [self.init(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)]
@@ -173,13 +190,13 @@ class UNet(Module):
 
     def summary(self) -> str:
         """The network's blocks, parameters and memory, in the report's words."""
-        blocks = [*self.downs, *self.ups, self.clock, self.time_embed, self.class_embed]
+        blocks = [*self.downs, *self.ups, *([self.clock, self.time_embed] if self.clock else []), self.class_embed]
         return "\n".join([*(f"Created {block.describe()}" for block in blocks), *size_lines(self)])
 
 
 def _check(
     image_size: int, channels: Sequence[int], num_classes: int, condition: str, pool: str, patch: int,
-    target: str,
+    target: str, variance: str,
 ) -> None:
     if len(channels) < 2 or any(int(c) != c or c < 1 or c % NORM_GROUPS for c in channels):
         raise BadInput(f"UNet: channels must be two or more multiples of {NORM_GROUPS}, got {tuple(channels)}")
@@ -193,4 +210,5 @@ def _check(
         )
     if num_classes < 1:
         raise BadInput(f"UNet: num_classes must be 1 or more, got {num_classes}")
-    check_choices("UNet", condition=(condition, CONDITIONS), pool=(pool, ("conv", "rearrange")), target=(target, TARGETS))
+    check_choices("UNet", condition=(condition, CONDITIONS), pool=(pool, ("conv", "rearrange")), target=(target, TARGETS),
+                  variance=(variance, VARIANCES))  # fmt: skip

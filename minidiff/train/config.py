@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..backend import PRECISIONS
+from ..diffusion import TIMES, WEIGHTINGS
 from ..errors import BadInput
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -50,6 +51,8 @@ class Config:
     clip: float = 0.0                        # largest global gradient norm
     ema: float = 0.0                         # decay of the averaged weights
     drop: float = 0.1                        # rate at which a sample loses its label, for guidance
+    weighting: str = "uniform"               # how much a step's error counts: see diffusion.loss_weight
+    times: str = "uniform"                   # how steps are drawn: see diffusion.loss
     seed: int = 0
     device: str = "cpu"
     precision: str = "fp32"                  # how the GPU multiplies: fp32, tf32 or bf16
@@ -141,7 +144,8 @@ def _check(c: Config) -> None:
         raise BadInput(f"train: ema must lie in [0, 1), 0 for none, got {c.ema}")
     if not (_number(c.drop) and 0 <= c.drop <= 1):
         raise BadInput(f"train: drop must lie in [0, 1], got {c.drop}")
-    for name, known in (("optimizer", OPTIMIZERS), ("lr_schedule", LR_SCHEDULES), ("precision", PRECISIONS)):
+    for name, known in (("optimizer", OPTIMIZERS), ("lr_schedule", LR_SCHEDULES), ("precision", PRECISIONS),
+                        ("weighting", WEIGHTINGS), ("times", TIMES)):
         if getattr(c, name) not in known:
             raise BadInput(f"train: unknown {name} '{getattr(c, name)}'; there are {', '.join(known)}")
 

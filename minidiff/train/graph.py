@@ -59,10 +59,11 @@ class GraphStep:
 
     def __init__(
         self, model: Any, schedule: Any, optimizer: Adam, ema: EMA | None, images: np.ndarray, labels: np.ndarray,
-        batch: int, size: int, seed: int, drop: float, clip: float,
+        batch: int, size: int, seed: int, drop: float, clip: float, weighting: str = "uniform", times: str = "uniform",
     ) -> None:  # fmt: skip
         self.model, self.schedule, self.optimizer, self.ema = model, schedule, optimizer, ema
         self.batch, self.size, self.seed, self.drop, self.clip = batch, size, seed, drop, clip
+        self.weighting, self.times = weighting, times
         self.parameters = optimizer.params
         home = self.parameters[0].data
         self.images, self.labels = backend.asarray(images, like=home), backend.asarray(labels, like=home)
@@ -130,7 +131,8 @@ class GraphStep:
         of = kernels.of(self.parameters[0].data)
         step, position, slot, numbers = self.state[0:1], self.state[1:2], self.state[2:3], self.state[4:8].view(np.float32)
         x0, labels = of.gather_batch(self.images, self.labels, self.order, position, self.batch, self.size)
-        loss = diffusion.loss(self.model, self.schedule, x0, labels, Rng(self.seed, step=step, like=x0), drop=self.drop)
+        loss = diffusion.loss(self.model, self.schedule, x0, labels, Rng(self.seed, step=step, like=x0), self.drop, self.weighting,
+                              self.times)  # fmt: skip
         loss.backward()
         live = [(p, s) for p, s in zip(self.parameters, self.optimizer.state, strict=True) if p.grad is not None]
         moved = [(p.data, p.grad.data, s["m"], s["v"]) for p, s in live]

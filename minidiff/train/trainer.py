@@ -151,7 +151,7 @@ class Trainer:
         dataset = self.loader.dataset
         images = dataset.images[:, None] if dataset.images.ndim == 3 else dataset.images
         return GraphStep(self.model, self.schedule, self.optimizer, self.ema, images, dataset.labels.astype(np.int64),
-                         c.batch, c.image_size, c.seed, c.drop, c.clip)  # fmt: skip
+                         c.batch, c.image_size, c.seed, c.drop, c.clip, c.weighting, c.times)  # fmt: skip
 
     def _one_step(self) -> None:
         """One optimiser step and what is due after it."""
@@ -208,7 +208,7 @@ class Trainer:
         # t, eps and the label dropout are a function of the seed and the step: the same on every device, and nothing
         # that a checkpoint must keep.
         rng = Rng(c.seed, step=self.step, like=x0)
-        loss = diffusion.loss(self.model, self.schedule, x0, labels, rng, drop=c.drop)
+        loss = diffusion.loss(self.model, self.schedule, x0, labels, rng, c.drop, c.weighting, c.times)
         value = float(loss.item())
         if not math.isfinite(value):
             raise self._diverged(f"the loss is {value}")

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from minidiff import backend, models
+from minidiff.diffusion import training_target
+from minidiff.diffusion.targets import SIGMA_DATA
 from minidiff.tensor import Tensor
 
 
@@ -40,29 +42,39 @@ def network():
     return models.UNet(image_size=8, channels=(8, 16), num_classes=10)
 
 
+def target_for(schedule):
+    """A target that can be asked for on this schedule: ε says nothing where nothing of the picture is left."""
+    return "eps" if schedule.signal[-1] > 0 else "flow"
+
+
+def answering(schedule, expected, target, **options):
+    """A network that knows E[x0 | x_t], which is `expected(x, a, σ)`, and answers with what `target` asks for."""
+    target = target or target_for(schedule)
+
+    def answer(x, t, labels):
+        a, sigma = (table[t].reshape(-1, 1, 1, 1) for table in (schedule.signal, schedule.noise))
+        x = x.astype(np.float64)
+        if target == "edm":
+            x = x * np.sqrt((SIGMA_DATA * a) ** 2 + sigma**2)      # it sees c_in x
+        x0 = expected(x, a, sigma)
+        return training_target(schedule, x0, t, (x - a * x0) / sigma, target)
+
+    model = Oracle(answer, **options)
+    model.target = target
+    return model
+
+
 @pytest.fixture
 def knows_picture():
-    """The noise in x_t when the one picture that exists is x*: ε = (x_t − √ᾱ x*) / √(1 − ᾱ)."""
-
-    def make(schedule, picture):
-        def noise(x, t, labels):
-            a = schedule.alpha_bar[t].reshape(-1, 1, 1, 1)
-            return (x - np.sqrt(a) * picture) / np.sqrt(1 - a)
-
-        return Oracle(noise)
-
-    return make
+    """The one picture that exists is x*."""
+    return lambda schedule, picture, target=None: answering(schedule, lambda x, a, sigma: np.broadcast_to(picture, x.shape), target)
 
 
 @pytest.fixture
 def knows_gaussian():
-    """The expected noise in x_t when all pixels are N(m, s²), from the score of N(√ᾱ m, ᾱ s² + 1 − ᾱ)."""
+    """All pixels are N(m, s²), so x_t is N(a m, a² s² + σ²), and x0 given x_t a straight line."""
 
-    def make(schedule, m, s):
-        def noise(x, t, labels):
-            a = schedule.alpha_bar[t]
-            return np.sqrt(1 - a) * (x - np.sqrt(a) * m) / (a * s**2 + 1 - a)
-
-        return Oracle(noise, size=16)
+    def make(schedule, m, s, target=None):
+        return answering(schedule, lambda x, a, sigma: m + a * s**2 * (x - a * m) / ((a * s) ** 2 + sigma**2), target, size=16)
 
     return make

@@ -16,12 +16,12 @@ SCHEDULE = make_schedule("cosine", 50)
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("t", [1, 30, 100])
 def test_moments_are_those_of_theory(rng, name, t):
-    """x_t ~ N(√ᾱ x0, 1 − ᾱ). Of n draws the mean errs by σ/√n and the variance by σ²√(2/n); five of each are allowed."""
+    """x_t ~ N(a x0, σ²). Of n draws the mean errs by σ/√n and the variance by σ²√(2/n); five of each are allowed."""
     schedule, n, x0 = make_schedule(name, 100), 20_000, 0.7
-    a = schedule.alpha_bar[t]
+    a, sigma = schedule.signal[t], schedule.noise[t]
     xt = q_sample(schedule, np.full(n, x0), t, rng.standard_normal(n))
-    assert abs(xt.mean() - np.sqrt(a) * x0) < 5 * np.sqrt((1 - a) / n)
-    assert abs(xt.var() - (1 - a)) < 5 * (1 - a) * np.sqrt(2 / n)
+    assert abs(xt.mean() - a * x0) < 5 * sigma / np.sqrt(n)
+    assert abs(xt.var() - sigma**2) < 5 * sigma**2 * np.sqrt(2 / n)
 
 
 def test_step_by_step_is_the_shortcut_in_distribution(rng):

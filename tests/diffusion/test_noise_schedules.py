@@ -48,14 +48,50 @@ def test_cosine_has_its_closed_form():
     assert schedule.beta[-1] == 0.999
 
 
+@pytest.mark.parametrize("name", SCHEDULES[:4])
+def test_a_schedule_can_be_brought_to_zero(name):
+    """Lin et al. 2023: nothing left at T, as much as before at t = 1, the others in between in proportion."""
+    before, after = make_schedule(name, 50), make_schedule(name, 50, zero_terminal_snr=True)
+    assert after.signal[-1] == 0 and after.noise[-1] == 1 and after.log_snr[-1] == -np.inf
+    assert after.signal[1] == pytest.approx(before.signal[1]) and after.is_variance_preserving
+    ratio = np.diff(after.signal[1:]) / np.diff(before.signal[1:])
+    np.testing.assert_allclose(ratio, ratio[0])
+    assert make_schedule(**after.config).config == after.config
+
+
+def test_the_flow_is_a_straight_line_and_edm_is_even_in_a_root_of_sigma():
+    flow, edm = make_schedule("flow", 4), make_schedule("edm", 5)
+    np.testing.assert_allclose(flow.signal, [1, 0.75, 0.5, 0.25, 0])
+    np.testing.assert_allclose(flow.noise, [0, 0.25, 0.5, 0.75, 1])
+    assert edm.noise[1] == pytest.approx(0.002) and edm.noise[-1] == pytest.approx(80) and (edm.signal == 1).all()
+    np.testing.assert_allclose(np.diff(edm.noise[1:] ** (1 / 7)), (80 ** (1 / 7) - 0.002 ** (1 / 7)) / 4)
+
+
+def test_sigmoid_has_its_closed_form_and_tau_moves_it():
+    schedule, u = make_schedule("sigmoid", 100), np.linspace(-3, 3, 101)
+    falling = 1 / (1 + np.exp(u))
+    np.testing.assert_allclose(schedule.alpha_bar[:-1], ((falling - falling[-1]) / (falling[0] - falling[-1]))[:-1], rtol=1e-9)
+    assert make_schedule("sigmoid", 100, tau=0.3).alpha_bar[20] > schedule.alpha_bar[20]
+
+
+def test_the_report_warns_of_a_picture_that_is_left():
+    short = make_schedule("linear", 100).report()
+    assert "signal at T: 60.3% of x_T" in short and "warning: x_T still has 60% of the picture" in short
+    for fine in (make_schedule("linear", 1000), make_schedule("cosine", 100), make_schedule("flow"), make_schedule("edm"),
+                 make_schedule("linear", 100, zero_terminal_snr=True)):  # fmt: skip
+        assert "warning" not in fine.report()
+
+
 @given(st.sampled_from(SCHEDULES), st.integers(1, 300))
 def test_what_every_schedule_promises(name, T):
     schedule = make_schedule(name, T)
     assert schedule.name == name and schedule.T == T
     assert schedule.beta.shape == schedule.alpha_bar.shape == (T + 1,) and schedule.beta.dtype == np.float64
     assert schedule.beta[0] == 0 and schedule.alpha_bar[0] == 1
-    assert (schedule.beta[1:] > 0).all() and (schedule.beta < 1).all()
-    assert (np.diff(schedule.alpha_bar) < 0).all() and schedule.alpha_bar[-1] > 0
+    left = schedule.signal > 0                               # a flow ends with nothing of the picture
+    assert left[:-1].all() and left[-1] == (name != "flow")
+    assert (schedule.beta[1:] > 0).all() and (schedule.beta[left] < 1).all()
+    assert (np.diff(schedule.alpha_bar) < 0).all() and (np.diff(schedule.log_snr) < 0).all()
     np.testing.assert_allclose(schedule.alpha, 1 - schedule.beta)
     again = make_schedule(**schedule.config)
     np.testing.assert_array_equal(again.beta, schedule.beta)
@@ -65,7 +101,7 @@ def test_what_every_schedule_promises(name, T):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("quadratic",), "schedule 'quadratic' is unknown; it is one of: linear, rescaled-linear, cosine"),
+        (("quadratic",), "schedule 'quadratic' is unknown; it is one of: linear, rescaled-linear, cosine, sigmoid, flow, edm"),
         (("linear", 0), "schedule: T must be a whole number of steps, 1 or more; got 0"),
         (("cosine", 1.5), "schedule: T must be a whole number of steps, 1 or more; got 1.5"),
         (("linear", 10, 0.0), "schedule linear: every beta must lie between 0 and 1; these run 0 … 0.02"),

@@ -154,11 +154,11 @@ X = np.zeros((2, 2, 8, 8), np.float32)
         (lambda: small(attention=(16,)), "AttentionUNet: attention at 16x16, but the levels are 8, 4 wide"),
         (lambda: small(head_width=12), "AttentionUNet: head_width 12 must divide the channels where there is attention: [8, 16]"),
         (lambda: small(blocks=0), "AttentionUNet: blocks must be a whole number, 1 or more; got 0"),
-        (lambda: small(target="x"), "AttentionUNet: target 'x' is unknown; it is one of eps, v"),
+        (lambda: small(target="x"), "AttentionUNet: target 'x' is unknown; it is one of eps, x0, v, flow, edm"),
         (lambda: small()(X[:, :1], 1, 0), "AttentionUNet: x must be (N, 2, 8, 8), got (2, 1, 8, 8)"),
         (lambda: small()(X, 1, 4), "AttentionUNet: labels must lie in -1 … 3; got 4 … 4"),
         (lambda: small()(X, 1, [-2, 0]), "AttentionUNet: labels must lie in -1 … 3; got -2 … 0"),
-        (lambda: models.build({"network": "resnet"}), "model: network 'resnet' is unknown; it is one of unet, attention-unet"),
+        (lambda: models.build({"network": "resnet"}), "model: network 'resnet' is unknown; it is one of unet, attention-unet, mlp"),
     ],
 )  # fmt: skip
 def test_bad_input_is_answered_in_one_line(call, message):

@@ -329,9 +329,9 @@ def test_each_step_has_noise_of_its_own(small: Config, out: Path, monkeypatch: p
     """t and eps of step s are those of Rng(seed, s): repeatable one by one, and never those of another step."""
     trainer, seen, loss = Trainer(small, out, progress=False), [], diffusion.loss
 
-    def watched(model: Any, schedule: Any, x0: Any, labels: Any, rng: Any, drop: float) -> Any:
+    def watched(model: Any, schedule: Any, x0: Any, labels: Any, rng: Any, *options: Any) -> Any:
         seen.append((rng.seed, rng.step))
-        return loss(model, schedule, x0, labels, rng, drop=drop)
+        return loss(model, schedule, x0, labels, rng, *options)
 
     monkeypatch.setattr(diffusion, "loss", watched)
     for _ in range(3):
