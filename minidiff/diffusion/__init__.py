@@ -8,12 +8,13 @@ from .exact import Exact
 from .forward import q_sample
 from .guidance import Guidance, classifier_gradient, guided_output
 from .loss import TIMES, drop_labels, loss
-from .samplers import SAMPLERS, sample, time_steps
+from .samplers import EVALUATIONS, SAMPLERS, sample, time_steps
 from .schedules import SCHEDULES, Schedule, make_schedule
 from .targets import TARGETS, WEIGHTINGS, loss_weight, predict_eps, predict_x0, training_target
 from .variance import VARIANCES, bound_terms
 
 __all__ = [
+    "EVALUATIONS",
     "SAMPLERS",
     "SCHEDULES",
     "TARGETS",

@@ -24,6 +24,7 @@ from .targets import check_target, network_input, noise_in, predict_eps, predict
 from .variance import VARIANCES, split_answer
 
 SAMPLERS = tuple(SOLVERS)
+EVALUATIONS = {name: solver.evaluations for name, solver in SOLVERS.items()}  # of the network, for each step
 CLIPS = (True, False, "dynamic")
 QUANTILE = 0.995  # of a picture's pixels that dynamic thresholding leaves alone
 STREAM = 16  # of the noise that samples are made of: training with the same seed draws from streams 0, 1, 2

@@ -1,0 +1,196 @@
+"""Which choice makes what difference: one small network, one small budget, one thing changed at a time.
+
+    python examples/recipes.py                              # all of it: about half an hour on two cores
+    python examples/recipes.py --part recipes --only base eps-linear flow
+    python examples/recipes.py --part samplers              # how many questions each sampler must ask
+    python examples/recipes.py --list
+
+Every recipe trains the network of the preset `tiny` (2x2 patches; no quarter of the report's size) for the same number of
+steps on MNIST, with the same optimizer, and draws the same labels with the same seed. The judge says how many samples show
+what was asked for; the Fréchet distance in the judge's features says how far they are from real digits as a whole. Finished
+runs are kept in --out and not made again. The records are chapters/results/recipes.json, sizes.json and samplers.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import minidiff as md
+from minidiff import diffusion, evaluate, train
+from minidiff.errors import BadInput
+from minidiff.train import records
+from minidiff.train.trainer import holds_run
+
+BASE: dict[str, Any] = {"schedule": {"name": "cosine", "T": 100}, "model": {"target": "v", "condition": "film"}}
+
+# name: (what is different, changes to BASE)
+RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "base": ("cosine schedule, target v, class in every block (FiLM)", {}),
+    "report": ("the report's choices: linear schedule, target eps, class at the bottleneck",
+               {"schedule": {"name": "linear", "T": 100}, "model": {"target": "eps", "condition": "before-mid"}}),
+    "eps-linear": ("linear schedule, target eps", {"schedule": {"name": "linear", "T": 100}, "model": {"target": "eps"}}),
+    "eps-rescaled": ("rescaled linear schedule, target eps", {"schedule": {"name": "rescaled-linear", "T": 100}, "model": {"target": "eps"}}),
+    "eps": ("target eps", {"model": {"target": "eps"}}),
+    "eps-min-snr": ("target eps, min-SNR weights", {"model": {"target": "eps"}, "weighting": "min-snr"}),
+    "x0": ("target x0", {"model": {"target": "x0"}}),
+    "linear-v": ("linear schedule", {"schedule": {"name": "linear", "T": 100}}),
+    "sigmoid": ("sigmoid schedule", {"schedule": {"name": "sigmoid", "T": 100}}),
+    "flow": ("the straight road, target flow", {"schedule": {"name": "flow", "T": 100}, "model": {"target": "flow"}}),
+    "flow-logit-normal": ("the straight road, target flow, the middle drawn more often",
+                          {"schedule": {"name": "flow", "T": 100}, "model": {"target": "flow"}, "times": "logit-normal"}),
+    "edm": ("noise without end, EDM's target and times", {"schedule": {"name": "edm", "T": 100}, "model": {"target": "edm"}, "times": "edm"}),
+    "before-mid": ("class at the bottleneck, before the middle blocks", {"model": {"condition": "before-mid"}}),
+    "after-mid": ("class at the bottleneck, after the middle blocks", {"model": {"condition": "after-mid"}}),
+    "no-skips": ("no skips", {"model": {"skips": False}}),
+    "no-clock": ("nothing said of the step", {"model": {"clock": False}}),
+}  # fmt: skip
+
+SIZES = {"report-size": [32, 64, 128], "large": [64, 128, 256]}         # the report's experiment 1: wider channels
+SAMPLERS = {"ddpm": "base", "ddim": "base", "dpm++": "base", "heun": "base", "euler": "flow"}   # and the recipe it draws with
+EVALUATIONS = (5, 10, 20, 50, 100)
+
+
+def trained(name: str, config: train.Config, out: Path) -> tuple[Path, dict[str, Any]]:
+    """The model of a recipe, trained unless it is there; and what its record says of the training."""
+    folder = out / name
+    model = folder / "model.npz"
+    if not model.is_file():
+        train.Trainer(config, folder, resume=holds_run(folder)).run()
+    record = records.read_json(folder / "record.json")
+    return model, {key: record[key] for key in ("parameters", "seconds", "validation_losses") if key in record}
+
+
+def verdict(path: Path, args: argparse.Namespace, sampler: str = "ddpm", steps: int = 50) -> dict[str, Any]:
+    """What the judge and the Fréchet distance say of samples, and the seconds that they took."""
+    loaded = train.load_model(path)
+    labels, start = np.arange(args.n) % 10, time.perf_counter()
+    images = diffusion.sample(loaded.model, loaded.schedule, labels, sampler, min(steps, loaded.schedule.T), guidance=args.guidance,
+                              seed=args.seed, batch_size=100, progress=sys.stderr.isatty())  # fmt: skip
+    seconds, found = time.perf_counter() - start, evaluate.judge_samples(images, labels)
+    return {"class_accuracy": found.accuracy, "interval_95": list(found.interval), "frechet": evaluate.sample_frechet(images),
+            "sampler": sampler, "steps": steps, "seconds_of_sampling": round(seconds, 1)}  # fmt: skip
+
+
+def config_of(changes: dict[str, Any], args: argparse.Namespace, **others: Any) -> train.Config:
+    """The preset tiny with the changes of a recipe."""
+    tiny = train.preset("tiny")
+    model = {**tiny.model, **BASE["model"], **changes.get("model", {}), **others.pop("model", {})}
+    return tiny.replace(data=args.data, seed=args.seed, sheet_every=0, validate=1024, steps=others.pop("steps", args.steps), model=model,
+                        schedule=changes.get("schedule", BASE["schedule"]), weighting=changes.get("weighting", "uniform"),
+                        times=changes.get("times", "uniform"), **others)  # fmt: skip
+
+
+def run_recipes(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Each recipe trained and judged."""
+    rows = []
+    for name in args.only or RECIPES:
+        what, changes = RECIPES[name]
+        path, training = trained(name, config_of(changes, args), args.out)
+        rows.append({"recipe": name, "what": what, **training, **verdict(path, args)})
+        print(f"{name:<18} class accuracy {rows[-1]['class_accuracy']:6.1%}  Fréchet {rows[-1]['frechet']:7.1f}  {what}", flush=True)
+    return rows
+
+
+def run_sizes(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The report's network beside one twice as wide: parameters, memory, time, and samples after a quarter of the steps."""
+    rows = []
+    for name, channels in SIZES.items():
+        config = config_of({}, args, steps=args.steps // 4, model={"channels": channels, "patch": 1})
+        path, training = trained(name, config, args.out)
+        model, memory = train.load_model(path).model, peak_memory(name, args)
+        rows.append({"network": name, "channels": channels, **training, "steps_of_training": config.steps, "batch": config.batch,
+                     "megabytes_of_weights_and_moments": 12 * model.num_parameters() / 2**20, "peak_memory_mb": memory,
+                     "seconds_a_step": training["seconds"] / config.steps, **verdict(path, args)})  # fmt: skip
+        print(f"{name:<12} {rows[-1]['parameters']:>9,} parameters  {rows[-1]['seconds_a_step']:.2f} s a step  {memory:.0f} MB  "
+              f"class accuracy {rows[-1]['class_accuracy']:.1%}  Fréchet {rows[-1]['frechet']:.1f}", flush=True)  # fmt: skip
+    return rows
+
+
+def peak_memory(name: str, args: argparse.Namespace) -> float:
+    """What three training steps add to the memory of a process of their own, in MB (10⁶ bytes)."""
+    command = [sys.executable, __file__, "--memory", name, "--data", args.data]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def print_memory(name: str, args: argparse.Namespace) -> int:
+    """What `peak_memory` asks for; a step on one picture is made before, so that compiled code does not count."""
+    with tempfile.TemporaryDirectory() as folder:
+        for batch, steps in ((1, 1), (train.preset("tiny").batch, 3)):
+            before = resident("VmRSS")
+            config = config_of({}, args, steps=steps, model={"channels": SIZES[name], "patch": 1}, batch=batch, limit=64)
+            train.Trainer(config.replace(validate=0), Path(folder) / str(batch), progress=False).run()
+    print((resident("VmHWM") - before) / 1e6)
+    return 0
+
+
+def resident(kind: str) -> float:
+    """Memory of this process in bytes: "VmRSS" now, "VmHWM" at its highest."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(kind))
+    return 1024.0 * int(line.split()[1])
+
+
+def run_samplers(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Each sampler with as many questions to the network as it is allowed."""
+    rows = []
+    for sampler, recipe in SAMPLERS.items():
+        path, _ = trained(recipe, config_of(RECIPES[recipe][1], args), args.out)
+        for evaluations in EVALUATIONS:
+            steps = (evaluations + 1) // diffusion.EVALUATIONS[sampler]          # Heun's last step asks once
+            found = verdict(path, args, sampler, steps)
+            rows.append({"recipe": recipe, "evaluations": evaluations, **found})
+            print(f"{sampler:<6} {evaluations:>4} evaluations  class accuracy {found['class_accuracy']:6.1%}  Fréchet {found['frechet']:7.1f}", flush=True)
+    return rows
+
+
+PARTS = {"recipes": run_recipes, "sizes": run_sizes, "samplers": run_samplers}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
+    parser.add_argument("--only", nargs="+", metavar="RECIPE", help="of the recipes, these alone")
+    parser.add_argument("--list", action="store_true", help="say which recipes there are, and run nothing")
+    parser.add_argument("--data", default="mnist", help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=1000, help="optimiser steps of a recipe (default: %(default)s)")
+    parser.add_argument("--n", type=int, default=500, help="samples to judge (default: %(default)s)")
+    parser.add_argument("--guidance", type=float, default=1.0, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/recipes"), help="folder of the runs (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="DIR", help="folder for the records")
+    parser.add_argument("--memory", choices=SIZES, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.memory:
+        return print_memory(args.memory, args)
+    if args.list:
+        print("\n".join(f"{name:<18} {what}" for name, (what, _) in RECIPES.items()))
+        return 0
+    try:
+        if unknown := sorted(set(args.only or ()) - set(RECIPES)):
+            raise BadInput(f"there is no recipe {unknown[0]!r}; there are {', '.join(RECIPES)}")
+        if args.json is not None and not args.json.is_dir():
+            raise BadInput(f"--json {args.json}: there is no such folder")
+        controls = evaluate.frechet_controls(args.n)
+        for part in args.part:
+            rows = PARTS[part](args)
+            if args.json is not None:
+                records.write_json(args.json / f"{part}.json", {
+                    "command": records.command_line(), "commit": records.commit(), "time": records.now(), "versions": records.versions(),
+                    "machine": records.machine("cpu", md.get_num_threads()), "n": args.n, "guidance": args.guidance, "seed": args.seed,
+                    "steps_of_training": args.steps, "controls": controls, "rows": rows,
+                })  # fmt: skip
+    except BadInput as error:
+        print(f"recipes: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
