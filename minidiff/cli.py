@@ -130,9 +130,7 @@ def _add_sample(commands: Any) -> None:
     p.add_argument("model", metavar="CHECKPOINT|NAME", help="a checkpoint, a run's folder, or a bundled model's name")
     p.add_argument("--classes", metavar="LIST", help='such as 0-9, 3 or "1,7,0-2"; none for no class (default: all)')
     p.add_argument("--per-class", type=int, default=10, metavar="N", help="images of each class (default: %(default)s)")
-    p.add_argument("--sampler", default="ddpm", metavar="S", help="ddpm or ddim (default: %(default)s)")
-    p.add_argument("--steps", type=int, metavar="K", help="reverse steps (default: all T)")
-    p.add_argument("--guidance", type=float, metavar="W", help="guidance scale, 0 for none (default: the recipe's)")
+    _add_sampler(p)
     p.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     p.add_argument("--batch", type=int, default=64, metavar="N", help="images at a time; no effect on what they are")
     _add_place(p)
@@ -146,12 +144,42 @@ def _add_evaluate(commands: Any) -> None:
     p.add_argument("model", metavar="CHECKPOINT|NAME|SAMPLES.npz", help="samples, or a model to draw them with")
     p.add_argument("--n", type=int, default=1000, metavar="N", help="samples to draw, the classes in turn "
                    "(default: %(default)s)")
-    p.add_argument("--sampler", default="ddpm", metavar="S", help="ddpm or ddim (default: %(default)s)")
-    p.add_argument("--steps", type=int, metavar="K", help="reverse steps (default: all T)")
-    p.add_argument("--guidance", type=float, metavar="W", help="guidance scale, 0 for none (default: the recipe's)")
+    _add_sampler(p)
     p.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     _add_place(p)
     p.add_argument("--json", metavar="FILE", help="write the figures here too")
+
+
+def _add_sampler(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--sampler", default="ddpm", metavar="S", help="ddpm, ddim, dpm++, heun, euler or midpoint (default: %(default)s)")
+    p.add_argument("--steps", type=int, metavar="K", help="reverse steps (default: all T)")
+    p.add_argument("--eta", type=float, default=0.0, metavar="E", help="fresh noise of ddim, 0 to 1 (default: none)")
+    p.add_argument("--churn", type=float, default=0.0, metavar="C", help="fresh noise of heun (default: none)")
+    p.add_argument("--guidance", type=float, metavar="W", help="guidance scale, 0 for none (default: the recipe's)")
+    p.add_argument("--guidance-interval", type=float, nargs=2, default=(0.0, 1.0), metavar=("LOW", "HIGH"),
+                   help="the steps on which it acts, as parts of T (default: all)")
+    p.add_argument("--guidance-rescale", type=float, default=0.0, metavar="PHI", help="bring contrast back, 0 to 1 (default: none)")
+    p.add_argument("--negative", type=int, default=-1, metavar="CLASS", help="lean away from this class (default: from none in particular)")
+    p.add_argument("--no-clip", action="store_true", help="let the guess of the picture leave [-1, 1]")
+
+
+def _sampling(command: str, args: argparse.Namespace, loaded: Any) -> dict[str, Any]:
+    """The options of `diffusion.sample` that these arguments mean. Raises BadInput."""
+    from . import diffusion
+
+    if args.sampler not in diffusion.SAMPLERS:
+        raise BadInput(f"{command}: unknown sampler '{args.sampler}'; there are {', '.join(diffusion.SAMPLERS)}")
+    w = args.guidance if args.guidance is not None else loaded.config.guidance if loaded.config else 0.0
+    if not 0 <= w < float("inf"):
+        raise BadInput(f"{command}: --guidance must be a finite number of at least 0, got {w:g}")
+    T, classes = loaded.schedule.T, len(loaded.classes)
+    if args.steps is not None and not 1 <= args.steps <= T:
+        raise BadInput(f"{command}: --steps must be 1 to {T} (the T of this model), got {args.steps}")
+    if not -1 <= args.negative < classes:
+        raise BadInput(f"{command}: --negative must be a class, 0 to {classes - 1}, or -1; got {args.negative}")
+    guidance = diffusion.Guidance(w, tuple(args.guidance_interval), args.guidance_rescale, args.negative)
+    return {"sampler": args.sampler, "steps": args.steps, "guidance": guidance, "eta": args.eta, "churn": args.churn,
+            "seed": args.seed, "clip": not args.no_clip}  # fmt: skip
 
 
 def _add_place(p: argparse.ArgumentParser) -> None:
@@ -326,24 +354,15 @@ def _sample(args: argparse.Namespace) -> int:
             raise BadInput(f"sample: --{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
     if args.seed < 0:
         raise BadInput(f"sample: --seed must be at least 0, got {args.seed}")
-    if args.sampler not in diffusion.SAMPLERS:
-        raise BadInput(f"sample: unknown sampler '{args.sampler}'; there are {', '.join(diffusion.SAMPLERS)}")
     loaded = load_model(args.model, backend.resolve_device(args.device))
     labels = np.repeat(np.array(parse_classes(args.classes, loaded.classes), np.int64), args.per_class)
-    guidance = args.guidance if args.guidance is not None else loaded.config.guidance if loaded.config else 0.0
-    if not 0 <= guidance < float("inf"):
-        raise BadInput(f"sample: --guidance must be a finite number of at least 0, got {guidance:g}")
-    T = loaded.schedule.T
-    if args.steps is not None and not 1 <= args.steps <= T:
-        raise BadInput(f"sample: --steps must be 1 to {T} (the T of this model), got {args.steps}")
-    times = diffusion.time_steps(T, args.steps)
-    film = Film(len(labels), times) if out.suffix.lower() in (".gif", ".webp") else None
+    options, T = _sampling("sample", args, loaded), loaded.schedule.T
+    film = Film(len(labels), diffusion.time_steps(T, args.steps)) if out.suffix.lower() in (".gif", ".webp") else None
     with backend.precision(args.precision):
-        images = diffusion.sample(loaded.model, loaded.schedule, labels, sampler=args.sampler, steps=args.steps,
-                                  guidance=guidance, seed=args.seed, batch_size=args.batch, callback=film,
+        images = diffusion.sample(loaded.model, loaded.schedule, labels, **options, batch_size=args.batch, callback=film,
                                   progress=sys.stderr.isatty())
     _write_samples(out, images, labels, loaded, args, film)
-    print(f"wrote {out}: {len(images)} images ({args.sampler}, {args.steps or T} steps, guidance {guidance:g}, "
+    print(f"wrote {out}: {len(images)} images ({args.sampler}, {args.steps or T} steps, guidance {options['guidance'].w:g}, "
           f"seed {args.seed})")
     return 0
 
@@ -441,10 +460,11 @@ def _draw(args: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
         raise BadInput(f"evaluate: --n must be at least 1, got {args.n}")
     loaded = load_model(args.model, backend.resolve_device(args.device))
     labels = np.arange(args.n) % len(loaded.classes)
-    guidance = args.guidance if args.guidance is not None else loaded.config.guidance if loaded.config else 0.0
-    how = {"sampler": args.sampler, "steps": args.steps, "guidance": guidance, "seed": args.seed}
+    options = _sampling("evaluate", args, loaded)
     with backend.precision(args.precision):
-        images = diffusion.sample(loaded.model, loaded.schedule, labels, **how, progress=sys.stderr.isatty())
+        images = diffusion.sample(loaded.model, loaded.schedule, labels, **options, progress=sys.stderr.isatty())
+    g = options.pop("guidance")
+    how = {**options, "guidance": g.w, "guidance_interval": list(g.interval), "guidance_rescale": g.rescale, "negative": g.negative}
     return images, labels, {"model": args.model, **how}
 
 

@@ -126,11 +126,17 @@ BAD = [
     ("sample RUN --classes 1, --out a.png", "sample: cannot read class '' in --classes 1,; write 0-9, 3 or 1,7,0-2"),
     ("sample RUN --per-class 0 --out a.png", "sample: --per-class must be at least 1, got 0"),
     ("sample RUN --seed -1 --out a.png", "sample: --seed must be at least 0, got -1"),
-    ("sample RUN --sampler magic --out a.png", "sample: unknown sampler 'magic'; there are ddpm, ddim"),
+    ("sample RUN --sampler magic --out a.png", "sample: unknown sampler 'magic'; there are ddpm, ddim, euler, midpoint, heun, dpm++"),
     ("sample RUN --steps 0 --out a.png", "sample: --steps must be 1 to 10 (the T of this model), got 0"),
     ("sample RUN --steps 11 --out a.png", "sample: --steps must be 1 to 10 (the T of this model), got 11"),
     ("sample RUN --guidance -0.5 --out a.png", "sample: --guidance must be a finite number of at least 0, got -0.5"),
     ("sample RUN --guidance nan --out a.png", "sample: --guidance must be a finite number of at least 0, got nan"),
+    ("sample RUN --eta 2 --out a.png", "sample: eta must lie between 0 and 1, got 2.0"),
+    ("sample RUN --negative 10 --out a.png", "sample: --negative must be a class, 0 to 9, or -1; got 10"),
+    ("sample RUN --guidance-interval 0.5 0.2 --out a.png",
+     "sample: the interval of guidance must be two parts of T, 0 <= low <= high <= 1; got (0.5, 0.2)"),
+    ("sample RUN --guidance-rescale 2 --out a.png", "sample: rescale must lie between 0 and 1, got 2.0"),
+    ("evaluate RUN --sampler magic", "evaluate: unknown sampler 'magic'; there are ddpm, ddim, euler, midpoint, heun, dpm++"),
     ("sample RUN --device tpu --out a.png", "device 'tpu' is unknown; it is one of: cpu, cuda"),
     ("sample mnits --out a.png", "mnits: no such file, and no bundled model of this name (bundled: "),
     ("sample none.npz --out a.png", "none.npz: no such file"),
@@ -402,3 +408,19 @@ def test_film_keeps_evenly_spread_moments_and_the_last() -> None:
     assert film.xt.shape == (3, 3, 1, 2, 2)
     np.testing.assert_array_equal(film.xt[:, :, 0, 0, 0], np.repeat([[8], [4], [0]], 3, 1))
     np.testing.assert_array_equal(film.x0_hat, -film.xt)
+
+
+@pytest.mark.parametrize("options", [
+    ("--sampler", "ddim", "--eta", 0.5), ("--sampler", "heun", "--churn", 2), ("--sampler", "dpm++", "--guidance", 2, "--negative", 3),
+    ("--sampler", "midpoint", "--guidance", 2, "--guidance-interval", 0, 0.5), ("--guidance", 2, "--guidance-rescale", 0.7), ("--no-clip",),
+], ids=str)  # fmt: skip
+def test_every_option_of_a_sampler_changes_what_is_drawn(here: Path, run: Path, options: tuple[object, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """Against the same command without the option that stands last (and its value)."""
+    keep = next(i for i in reversed(range(len(options))) if str(options[i]).startswith("--"))
+    drawn = []
+    for chosen in (options[:keep], options):
+        status, _, err = say(capsys, "sample", run, "--classes", "1,7", "--per-class", 2, "--steps", 4, *chosen, "--out", f"{len(drawn)}.npz")
+        assert status == 0, err
+        with np.load(f"{len(drawn)}.npz") as archive:
+            drawn.append(archive["images"])
+    assert np.abs(drawn[0] - drawn[1]).max() > 1e-3
