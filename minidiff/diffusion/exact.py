@@ -8,7 +8,7 @@ import numpy as np
 
 from ..models.conditions import check_choices
 from ..tensor import Tensor
-from .targets import TARGETS, noise_in, training_target
+from .targets import TARGETS, network_input, noise_in, training_target
 
 
 class Exact:
@@ -35,6 +35,6 @@ class Exact:
         """x (N,D), one step t, labels (N,)."""
         given = x.data if isinstance(x, Tensor) else x
         a, sigma = float(self.schedule.signal[t]), float(self.schedule.noise[t])
-        xt = given.astype(np.float64)
+        xt = given / network_input(self.schedule, np.ones((1, 1)), t, self.target)      # as it was before it was shown
         x0 = self.mixture.expected(xt, a, sigma, np.broadcast_to(labels, (len(xt),)))
         return Tensor(training_target(self.schedule, x0, t, noise_in(self.schedule, xt, t, x0), self.target).astype(given.dtype))

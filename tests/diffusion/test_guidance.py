@@ -1,10 +1,16 @@
 """Classifier-free guidance in both conventions."""
 
+import re
+
 import numpy as np
 import pytest
 
-from minidiff import is_grad_enabled
-from minidiff.diffusion import guided_output
+from minidiff import is_grad_enabled, ops
+from minidiff.diffusion import Guidance, classifier_gradient, guided_output, make_schedule, predict_x0, sample
+from minidiff.diffusion.guidance import rescaled
+from minidiff.errors import BadInput
+from minidiff.nn import Module
+from minidiff.tensor import Tensor
 
 NOISE_OF = np.array([0.5, -2.0, 3.0, 0.25])  # of classes 0 … 2, and last of no class
 
@@ -53,3 +59,83 @@ def test_nothing_is_recorded(network, xt):
 
     assert isinstance(guided_output(watched, xt, 5, np.array([0, 1, 2]), 1.0), np.ndarray)
     assert seen == [False]
+
+
+# ------------------------------------------------------------------------------------------- more than w
+
+
+def test_a_negative_class_takes_the_place_of_no_class(model, xt):
+    model.eval()
+    labels = np.array([0, 2, 1])
+    eps = guided_output(model, xt, 5, labels, 1.5, negative=2)
+    np.testing.assert_allclose(eps, xt + (2.5 * NOISE_OF[labels] - 1.5 * NOISE_OF[2])[:, None, None, None], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.3, 1.0])
+def test_rescaling_brings_the_size_back(rng, phi):
+    """At φ = 1 each sample is as large as without guidance; in between, in between."""
+    y, cond = 5.0 * rng.standard_normal((3, 1, 8, 8)) + 1.0, rng.standard_normal((3, 1, 8, 8))
+    size = rescaled(y, cond, phi).std(axis=(1, 2, 3))
+    np.testing.assert_allclose(size, phi * cond.std(axis=(1, 2, 3)) + (1 - phi) * y.std(axis=(1, 2, 3)), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("interval", "on"), [((0.0, 1.0), [1, 50, 100]), ((0.2, 0.8), [20, 50, 80]), ((0.5, 0.5), [50])])
+def test_guidance_keeps_to_its_interval(interval, on):
+    g = Guidance(w=2.0, interval=interval)
+    assert [t for t in (1, 20, 50, 80, 100) if g.at(t, 100)] == [t for t in (1, 20, 50, 80, 100) if t in on or interval == (0.0, 1.0)]
+    assert g.at(50, 100) == 2.0
+
+
+class Brighter(Module):
+    """A classifier of two classes, by whether a picture is bright: ln p(1) − ln p(0) = 4 · mean."""
+
+    def forward(self, x0):
+        m = 2.0 * x0.mean((1, 2, 3)).reshape(len(x0), 1)
+        return ops.concatenate([-m, m], 1)
+
+
+def test_the_classifiers_gradient_is_that_of_differences(network):
+    """Through the network and x̂0, by central differences along a few directions, in float64."""
+    for p in network.parameters():
+        p.data = p.data.astype(np.float64)
+    network.clock = None                                         # whose sines are float32
+    rng, schedule = np.random.default_rng(0), make_schedule("cosine", 50)
+    xt, labels, t, h = rng.standard_normal((3, 1, 8, 8)), np.array([0, 1, -1]), 30, 1e-5
+
+    def opinion(x):
+        x0 = predict_x0(schedule, Tensor(x), t, network(x, t, labels), "eps")
+        log_p = ops.log_softmax(Brighter()(x0), 1).data
+        return log_p[0, 0] + log_p[1, 1]
+
+    g = classifier_gradient(network, Brighter(), schedule, xt, t, labels)
+    assert np.abs(g[2]).max() == 0                               # nobody asked for a class there
+    for _ in range(3):
+        d = rng.standard_normal(xt.shape)
+        assert (g * d).sum() == pytest.approx((opinion(xt + h * d) - opinion(xt - h * d)) / (2 * h), rel=1e-4)
+
+
+def test_a_classifier_moves_samples_towards_its_class(network):
+    schedule, labels = make_schedule("cosine", 50), np.repeat([0, 1], 6)
+
+    def brightness(strength):
+        guidance = Guidance(classifier=Brighter(), strength=strength)
+        drawn = sample(network, schedule, labels, "ddim", 20, guidance=guidance)
+        return [drawn[labels == k].mean() for k in (0, 1)]
+
+    plain, (dark, bright) = sample(network, schedule, labels, "ddim", 20).mean(), brightness(20.0)
+    assert dark < plain - 0.02 and bright > plain + 0.02
+    np.testing.assert_allclose(brightness(0.0), [sample(network, schedule, labels, "ddim", 20)[labels == k].mean() for k in (0, 1)], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"w": -1.0}, "sample: guidance must be a finite number, 0 or more; got -1.0"),
+        ({"interval": (0.6, 0.4)}, "sample: the interval of guidance must be two parts of T, 0 <= low <= high <= 1; got (0.6, 0.4)"),
+        ({"rescale": 1.5}, "sample: rescale must lie between 0 and 1, got 1.5"),
+        ({"strength": float("nan")}, "sample: the strength of a classifier must be finite, got nan"),
+    ],
+)
+def test_bad_input_is_answered_in_one_line(options, message):
+    with pytest.raises(BadInput, match=f"^{re.escape(message)}$"):
+        Guidance(**options)

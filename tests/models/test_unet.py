@@ -279,3 +279,31 @@ def test_a_twin_in_pytorch_gives_the_same_noise_and_gradients(torch, rng, condit
     for ours, theirs in [(y, z.detach()), *((g, p[name].grad) for name, g in zip(names, gs, strict=True))]:
         theirs = theirs.numpy()
         np.testing.assert_allclose(ours.data, theirs, rtol=tolerance, atol=tolerance * (1 + np.abs(theirs).max()))
+
+
+# ------------------------------------------------------------------------------------------- controls
+
+
+def test_without_skips_an_up_block_sees_only_what_comes_from_below(rng):
+    """9 (o + s) o weights of the first convolution shrink to 9 o²; and the picture's detail has no way past the bottleneck."""
+    plain, cut = models.UNet(), models.UNet(skips=False)
+    assert plain.num_parameters() - cut.num_parameters() == 9 * 64 * 64 + 9 * 32 * 32
+    assert plain.config.keys() == cut.config.keys() - {"skips"} and "skip_chs=0" in cut.summary()
+    assert models.build(cut.config).num_parameters() == cut.num_parameters()
+
+
+def test_without_a_clock_the_step_is_not_heard(rng):
+    backend.manual_seed(0)
+    x, labels = rng.standard_normal((2, 1, 8, 8)).astype(np.float32), np.array([1, 2])
+    for clock in (True, False):
+        model = models.UNet(image_size=8, channels=(8, 16), clock=clock)
+        same = np.array_equal(model(x, np.array([1, 90]), labels).data, model(x, np.array([50, 3]), labels).data)
+        assert same is not clock and "time_embed" in {name for name, _ in model.named_children()} or not clock
+        assert ("SinusoidalPositionEmbedBlock" in model.summary()) is clock
+
+
+def test_a_learned_variance_doubles_what_comes_out(rng):
+    model = models.UNet(image_size=8, channels=(8, 16), variance="learned")
+    assert model(rng.standard_normal((2, 1, 8, 8)).astype(np.float32), 3, 1).shape == (2, 2, 8, 8)
+    with pytest.raises(BadInput, match="^UNet: variance 'free' is unknown; it is one of fixed, learned$"):
+        models.UNet(variance="free")
