@@ -66,7 +66,10 @@ def losses(folder):
 
 
 @pytest.mark.parametrize("options", [{}, {"precision": "tf32"}, {"precision": "bf16"}, {"model": {**CONFIG.model, "target": "v"}, "ema": 0.0},
-                                     {"optimizer": "adam", "clip": 0.0}, {"model": ATTENTION, "sheet_every": 0, "batch": 2, "steps": 5}], ids=str)  # fmt: skip
+                                     {"optimizer": "adam", "clip": 0.0},
+                                     {"schedule": {"name": "flow", "T": 20}, "model": {**CONFIG.model, "target": "flow"}, "times": "logit-normal"},
+                                     {"weighting": "min-snr", "model": {**CONFIG.model, "variance": "learned"}},
+                                     {"model": ATTENTION, "sheet_every": 0, "batch": 2, "steps": 5}], ids=str)  # fmt: skip
 def test_training_is_recorded_as_a_graph_and_gives_the_cpus_numbers(options, cupy, tmp_path):
     config = CONFIG.replace(**options)
     before = backend.get_kernels()
@@ -122,7 +125,10 @@ def trained(cupy, tmp_path):
     return Trainer(config, tmp_path / "run", progress=False).run().path
 
 
-@pytest.mark.parametrize("options", [{}, {"sampler": "ddim", "eta": 0.5, "guidance": 2.0}], ids=str)
+@pytest.mark.parametrize("options", [
+    {}, {"variance": "large", "clip": "dynamic"}, {"sampler": "ddim", "eta": 0.5, "guidance": 2.0}, {"sampler": "dpm++"},
+    {"sampler": "heun", "churn": 5.0}, {"sampler": "midpoint", "guidance": md.diffusion.Guidance(2.0, (0.0, 0.9), 0.7, 1)},
+], ids=str)  # fmt: skip
 def test_samples_are_those_of_the_cpu(options, trained):
     drawn = {}
     for device in ("cpu", "cuda"):
@@ -131,7 +137,8 @@ def test_samples_are_those_of_the_cpu(options, trained):
         drawn[device] = md.diffusion.sample(loaded.model, loaded.schedule, [0, 3, -1], steps=3, seed=1, batch_size=2,
                                             callback=lambda step, s, xt, x0_hat, indices, seen=seen: seen.append(xt), **options)  # fmt: skip
         assert len(seen) == 6 and all(isinstance(xt, np.ndarray) for xt in seen)
-    assert np.abs(drawn["cuda"] - drawn["cpu"]).max() < 1e-4
+    # An untrained network divides small rates: rounding grows with each step, a thousandth at most.
+    assert np.abs(drawn["cuda"] - drawn["cpu"]).max() < 2e-3
 
 
 def test_every_command_takes_the_device(trained, tmp_path, capsys, monkeypatch):
