@@ -74,9 +74,9 @@ def verdict(path: Path, args: argparse.Namespace, sampler: str = "ddpm", steps: 
     labels, start = np.arange(args.n) % 10, time.perf_counter()
     images = diffusion.sample(loaded.model, loaded.schedule, labels, sampler, min(steps, loaded.schedule.T), guidance=args.guidance,
                               seed=args.seed, batch_size=100, progress=sys.stderr.isatty())  # fmt: skip
-    seconds, found = time.perf_counter() - start, evaluate.judge_samples(images, labels)
-    return {"class_accuracy": found.accuracy, "interval_95": list(found.interval), "frechet": evaluate.sample_frechet(images),
-            "sampler": sampler, "steps": steps, "seconds_of_sampling": round(seconds, 1)}  # fmt: skip
+    seconds, found, cloud = time.perf_counter() - start, evaluate.judge_samples(images, labels), evaluate.sample_frechet(images)
+    return {"class_accuracy": found.accuracy, "interval_95": list(found.interval), "frechet": cloud.distance, "frechet_floor": cloud.floor,
+            "frechet_noise": cloud.noise, "sampler": sampler, "steps": steps, "seconds_of_sampling": round(seconds, 1)}  # fmt: skip
 
 
 def config_of(changes: dict[str, Any], args: argparse.Namespace, **others: Any) -> train.Config:
@@ -177,14 +177,13 @@ def main() -> int:
             raise BadInput(f"there is no recipe {unknown[0]!r}; there are {', '.join(RECIPES)}")
         if args.json is not None and not args.json.is_dir():
             raise BadInput(f"--json {args.json}: there is no such folder")
-        controls = evaluate.frechet_controls(args.n)
         for part in args.part:
             rows = PARTS[part](args)
             if args.json is not None:
                 records.write_json(args.json / f"{part}.json", {
                     "command": records.command_line(), "commit": records.commit(), "time": records.now(), "versions": records.versions(),
                     "machine": records.machine("cpu", md.get_num_threads()), "n": args.n, "guidance": args.guidance, "seed": args.seed,
-                    "steps_of_training": args.steps, "controls": controls, "rows": rows,
+                    "steps_of_training": args.steps, "judge_test_accuracy": evaluate.load_judge().accuracy, "rows": rows,
                 })  # fmt: skip
     except BadInput as error:
         print(f"recipes: {error}", file=sys.stderr)
