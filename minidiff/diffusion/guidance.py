@@ -61,7 +61,10 @@ class Guidance:
         return self.w if low * T <= t <= high * T else 0.0
 
 
-def guided_output(model: Any, xt: Array, t: int, labels: np.ndarray, w: float, negative: int = -1, rescale: float = 0.0) -> Array:
+def guided_output(
+    model: Any, xt: Array, t: int, labels: np.ndarray, w: float, negative: int = -1, rescale: float = 0.0,
+    style: np.ndarray | None = None,
+) -> Array:  # fmt: skip
     """ε̂ = (1 + w) ε̂(x_t, t, label) − w ε̂(x_t, t, no class)            (Ho & Salimans 2022, eq. 6)
 
     The same as ε̂_u + s (ε̂_c − ε̂_u) with s = 1 + w, the other convention in use. w = 0 is the plain
@@ -70,13 +73,15 @@ def guided_output(model: Any, xt: Array, t: int, labels: np.ndarray, w: float, n
 
     negative    another label in the place of "no class": what the picture is to be unlike
     rescale     φ, as in :class:`Guidance`
+    style       (N,S) values that go with the labels; with no class goes no style
 
     x_t and what comes back are float32, where the model lives; of a model with a learned variance, v is the class's own.
     """
     with no_grad():
         if w == 0:
-            return model(xt, t, labels).astype(np.float32).data
-        both = model(backend.concat([xt, xt], 0), t, np.concatenate([labels, np.full_like(labels, negative)]))
+            return model(xt, t, labels, *(() if style is None else (style,))).astype(np.float32).data
+        told = () if style is None else (np.concatenate([style, np.full_like(style, np.nan)]),)
+        both = model(backend.concat([xt, xt], 0), t, np.concatenate([labels, np.full_like(labels, negative)]), *told)
         (cond, v), (uncond, _) = (split_answer(model, part) for part in (both[: len(xt)], both[len(xt) :]))
         cond, uncond = cond.astype(np.float32).data, uncond.astype(np.float32).data
         y = (1.0 + w) * cond - w * uncond

@@ -22,7 +22,7 @@ EDM_MEAN, EDM_SPREAD = -1.2, 1.2              # of ln σ (Karras et al. 2022, ta
 
 def loss(
     model: Any, schedule: Schedule, x0: Array, labels: Array, rng: Any, drop: float = 0.1, weighting: str = "uniform",
-    times: str = "uniform",
+    times: str = "uniform", style: Array | None = None,
 ) -> Tensor:  # fmt: skip
     """E w_t ‖y − ŷ(x_t, t, label)‖², a mean over everything (Ho et al. 2020, eq. 14 and algorithm 1, where y is ε and w 1).
 
@@ -30,6 +30,8 @@ def loss(
     labels (N,) integers. Each sample draws its own step t and its own ε from `rng`, and loses its label with probability
     `drop`. rng is a `philox.Rng`, whose numbers are the same on every device, or NumPy's Generator.
 
+    style       (N,S) values beside the class, for a model that takes them; a sample loses all of its own as it loses its
+                label, with probability `drop`, so that either can be asked for alone
     weighting   w_t, as in `loss_weight`
     times       how t is drawn, as in `draw_steps`
 
@@ -43,7 +45,8 @@ def loss(
     eps = backend.asarray(rng.standard_normal(x0.shape, dtype=np.float32), like=x0)
     labels = drop_labels(backend.asarray(labels, like=x0), drop, rng)
     xt = q_sample(schedule, x0, t, eps)
-    answer, between = split_answer(model, model(network_input(schedule, xt, t, target), t, labels))
+    told = () if style is None else (drop_style(backend.asarray(style, like=x0), drop, rng),)
+    answer, between = split_answer(model, model(network_input(schedule, xt, t, target), t, labels, *told))
     wanted = training_target(schedule, x0, t, eps, target)
     if weighting == "uniform":
         simple = F.mse_loss(answer, wanted)
@@ -91,3 +94,9 @@ def drop_labels(labels: Array, drop: float, rng: Any) -> Array:
     """
     xp, lost = array_module(labels), backend.asarray(rng.random(len(labels)), like=labels) < drop
     return xp.where(lost, xp.full_like(labels, -1), labels)
+
+
+def drop_style(style: Array, drop: float, rng: Any) -> Array:
+    """Style values with each sample's own replaced by "not known" with probability `drop`.            # (N,S) -> (N,S)"""
+    xp, lost = array_module(style), backend.asarray(rng.random(len(style)), like=style) < drop
+    return xp.where(lost[:, None], xp.full_like(style, xp.nan), style)

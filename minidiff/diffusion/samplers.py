@@ -56,8 +56,9 @@ class Walk:
 
     def __init__(
         self, model: Any, schedule: Schedule, labels: np.ndarray, draw: Draw, sampler: str = "ddpm", guidance: Guidance | float = 0.0,
-        eta: float = 0.0, churn: float = 0.0, variance: str | None = None, clip: bool | str = True,
+        eta: float = 0.0, churn: float = 0.0, variance: str | None = None, clip: bool | str = True, style: np.ndarray | None = None,
     ) -> None:  # fmt: skip
+        self.style = style
         self.model, self.schedule, self.labels, self.draw, self.sampler, self.clip = model, schedule, labels, draw, sampler, clip
         self.guidance = guidance if isinstance(guidance, Guidance) else Guidance(w=guidance)
         self.target = getattr(model, "target", "eps")
@@ -68,7 +69,8 @@ class Walk:
     def ask(self, xt: Array, t: int) -> Answer:
         """x̂0 and ε̂, which fit together: x_t = a x̂0 + σ ε̂. Clipping x̂0 clips both."""
         g = self.guidance
-        y = guided_output(self.model, network_input(self.schedule, xt, t, self.target), t, self.labels, g.at(t, self.schedule.T), g.negative, g.rescale)
+        shown = network_input(self.schedule, xt, t, self.target)
+        y = guided_output(self.model, shown, t, self.labels, g.at(t, self.schedule.T), g.negative, g.rescale, self.style)
         y, v = split_answer(self.model, y)
         x0 = predict_x0(self.schedule, xt, t, y, self.target)
         if g.classifier is not None:
@@ -113,6 +115,7 @@ def sample(
     model: Any, schedule: Schedule, labels: Any, sampler: str = "ddpm", steps: int | Sequence[int] | None = None,
     guidance: float | Guidance = 0.0, eta: float = 0.0, seed: int = 0, clip: bool | str = True, batch_size: int = 64,
     callback: Callback | None = None, progress: bool = False, churn: float = 0.0, variance: str | None = None,
+    style: Any = None,
 ) -> np.ndarray:  # fmt: skip
     """Draw one picture per label.            # (N,) -> (N,C,H,W) float32 in [−1,1]
 
@@ -128,12 +131,15 @@ def sample(
     callback    called as callback(step, s, x_s, x̂0, indices) after each step, for each batch, with NumPy arrays
     progress    show a progress bar
     variance    of ddpm: "small", "large" or "learned"; the model's own, if it has learned one, when None
+    style       (N,S) values beside the labels, or (S,) for all, for a model that has learned them; not a number where one
+                does not matter
 
     Raises BadInput for an unknown sampler, class or number of steps, or a negative guidance.
     """
     labels = np.asarray(labels)
     times = time_steps(schedule.T, steps)
     _check_request(model, labels, seed, batch_size)
+    style = _checked_style(model, style, len(labels))
     shape = sample_shape(model)
     pictures = np.empty((len(labels), *shape), np.float32)
     home = next(iter(model.parameters())).data if isinstance(model, Module) else pictures    # where the model lives
@@ -144,7 +150,8 @@ def sample(
         bar = _bar(len(batches) * (len(times) - 1), progress)
         for indices in batches:
             draw = draws(seed, int(indices[0]), (len(indices), *shape), home)
-            walk = Walk(model, schedule, labels[indices], draw, sampler, guidance, eta, churn, variance, clip)
+            walk = Walk(model, schedule, labels[indices], draw, sampler, guidance, eta, churn, variance, clip,
+                        None if style is None else style[indices])  # fmt: skip
 
             def after(k: int, s: int, xs: Array, x0_hat: Array, indices: np.ndarray = indices) -> None:
                 if callback is not None:
@@ -191,6 +198,17 @@ def _check_request(model: Any, labels: np.ndarray, seed: int, batch_size: int) -
         raise BadInput(f"sample: seed must be a whole number, 0 or more; got {seed}")
     if batch_size < 1:
         raise BadInput(f"sample: batch_size must be 1 or more, got {batch_size}")
+
+
+def _checked_style(model: Any, style: Any, n: int) -> np.ndarray | None:
+    if style is None:
+        return None
+    dim, style = getattr(model, "style_dim", 0), np.asarray(style, np.float64)
+    if not dim:
+        raise BadInput("sample: this model has learned no style; leave style out")
+    if style.shape not in ((dim,), (n, dim)):
+        raise BadInput(f"sample: style must be ({dim},) or ({n}, {dim}), got {style.shape}")
+    return np.broadcast_to(style, (n, dim))
 
 
 def _check(

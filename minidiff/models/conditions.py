@@ -86,6 +86,21 @@ def size_lines(model: Module) -> list[str]:
     return [f"Total trainable parameters: {count:,}", f"Approximate memory usage: {megabytes:.1f} MB"]
 
 
-def unusual(variance: str, **flags: bool) -> dict[str, Any]:
+def told_style(name: str, style: Any, n: int, dim: int, like: Tensor) -> Tensor:
+    """What a network is told of style: each value, 0 where it is not known, and whether it is.            # (N,S) -> (N,2S)
+
+    Without the second half "nobody said" and "just in the middle" would be the same to it. Raises BadInput.
+    """
+    xp = array_module(like.data)
+    style = xp.full((n, dim), xp.nan) if style is None else xp.asarray(style.data if isinstance(style, Tensor) else style)
+    if style.shape != (n, dim):
+        raise BadInput(f"{name}: style must be ({n}, {dim}), a row of values for each picture, got {style.shape}")
+    known = ~xp.isnan(style)
+    return Tensor(xp.concatenate([xp.where(known, style, 0.0), known], axis=1).astype(like.dtype))
+
+
+def unusual(variance: str, style_dim: int = 0, **flags: bool) -> dict[str, Any]:
     """What of a model's options is not as usual, for its configuration: so that those of older checkpoints are whole."""
-    return {**({"variance": variance} if variance != "fixed" else {}), **{name: flag for name, flag in flags.items() if not flag}}
+    options = {"variance": variance, "style_dim": style_dim, **flags}
+    usual = {"variance": "fixed", "style_dim": 0}
+    return {name: value for name, value in options.items() if value != usual.get(name, True)}

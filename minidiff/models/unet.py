@@ -25,6 +25,7 @@ from .conditions import (
     check_choices,
     checked_conditions,
     size_lines,
+    told_style,
     unusual,
 )
 
@@ -133,6 +134,8 @@ class UNet(Module):
                   channels: the same network at a quarter of the cost for patch 2
     target        what the answer means: "eps" the noise, "x0" the picture, "v", "flow", "edm": see `diffusion.targets`
     variance      "learned": twice as many channels come out, the second half of them v of `diffusion.variance`
+    style_dim     how many style values a picture has beside its class (a slant, a weight), about unit size; not a number
+                  where nobody has said
     skips, clock  False leaves out the skips, or says nothing of the step: controls, to see what they are good for
 
     Raises BadInput for sizes that cannot be.
@@ -141,14 +144,14 @@ class UNet(Module):
     def __init__(
         self, in_channels: int = 1, image_size: int = 32, channels: Sequence[int] = (32, 64, 128),
         num_classes: int = 10, time_dim: int = 8, condition: str = "before-mid", pool: str = "conv", patch: int = 1,
-        target: str = "eps", variance: str = "fixed", skips: bool = True, clock: bool = True,
+        target: str = "eps", variance: str = "fixed", style_dim: int = 0, skips: bool = True, clock: bool = True,
     ) -> None:  # fmt: skip
         _check(image_size, channels, num_classes, condition, pool, patch, target, variance)
         self.config = dict(
             in_channels=in_channels, image_size=image_size, channels=list(channels), num_classes=num_classes,
-            time_dim=time_dim, condition=condition, pool=pool, patch=patch, target=target, **unusual(variance, skips=skips, clock=clock),
+            time_dim=time_dim, condition=condition, pool=pool, patch=patch, target=target, **unusual(variance, style_dim, skips=skips, clock=clock),
         )  # fmt: skip
-        self.variance = variance
+        self.variance, self.style_dim = variance, style_dim
         self.num_classes, self.condition, self.patch, self.target = num_classes, condition, patch, target
         first, bottom = channels[0], channels[-1]
         embed = bottom if condition == "film" else 0             # what a block needs to know of the embedding
@@ -163,14 +166,17 @@ class UNet(Module):
         self.clock = SinusoidalPositionEmbedBlock(time_dim) if clock else None
         self.time_embed = EmbedBlock(time_dim, bottom, hidden_dim=time_dim) if clock else None
         self.class_embed = EmbedBlock(num_classes, bottom)
+        self.style_embed = EmbedBlock(2 * style_dim, bottom) if style_dim else None
 
-    def forward(self, x: Any, t: Any, labels: Any) -> Tensor:
-        """x (N,C,H,W) noisy images; t (N,) or one step, 1 … T; labels (N,) or one, −1 for no class."""
+    def forward(self, x: Any, t: Any, labels: Any, style: Any = None) -> Tensor:
+        """x (N,C,H,W) noisy images; t (N,) or one step, 1 … T; labels (N,) or one, −1 for no class; style (N,S) or None."""
         x = ops.as_tensor(x)
         t, labels = checked_conditions("UNet", x, t, labels, self.config["in_channels"], self.config["image_size"])
         e = self.class_embed(F.one_hot(labels, self.num_classes))
         if self.clock is not None:
             e = self.time_embed(self.clock(t)) + e
+        if self.style_embed is not None:
+            e = e + self.style_embed(told_style("UNet", style, len(x), self.style_dim, x))
         film = F.gelu(e) if self.condition == "film" else None
 
         skips = [self.init(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)]

@@ -214,6 +214,7 @@ def test_a_progress_bar_counts_all_steps(oracle, capsys):
         ({"clip": "hard"}, "sample: clip must be True, False or 'dynamic', got 'hard'"),
         ({"steps": [60, 20, 30, 0]}, "sample: a list of steps must fall from 60 or less to 0; got [60, 20, 30, 0]"),
         ({"steps": [60, 1]}, "sample: a list of steps must fall from 60 or less to 0; got [60, 1]"),
+        ({"style": [0.5]}, "sample: this model has learned no style; leave style out"),
         ({"guidance": Guidance(w=1.0, negative=-1), "labels": [11]}, "sample: class 11 is not in this model; it knows 0-9"),
         ({"labels": [0, 12]}, "sample: class 12 is not in this model; it knows 0-9"),
         ({"labels": [-2]}, "sample: class -2 is not in this model; it knows 0-9"),

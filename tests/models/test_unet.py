@@ -307,3 +307,42 @@ def test_a_learned_variance_doubles_what_comes_out(rng):
     assert model(rng.standard_normal((2, 1, 8, 8)).astype(np.float32), 3, 1).shape == (2, 2, 8, 8)
     with pytest.raises(BadInput, match="^UNet: variance 'free' is unknown; it is one of fixed, learned$"):
         models.UNet(variance="free")
+
+
+# --------------------------------------------------------------------------------------------- style
+
+
+def test_style_is_heard_by_its_own_sample_and_not_known_is_not_the_middle(rng):
+    backend.manual_seed(0)
+    model = models.UNet(image_size=8, channels=(8, 16), style_dim=2)
+    x, labels, style = rng.standard_normal((3, 1, 8, 8)).astype(np.float32), np.array([1, 2, -1]), rng.standard_normal((3, 2))
+    y = model(x, 5, labels, style).data
+    moved = style + np.array([[0, 0], [0.5, 0], [0, 0]])
+    changed = np.abs(model(x, 5, labels, moved).data - y).max(axis=(1, 2, 3))
+    assert changed[1] > 1e-4 and changed[[0, 2]].max() == 0
+    unknown, middle = model(x, 5, labels).data, model(x, 5, labels, np.zeros((3, 2))).data
+    assert np.abs(unknown - middle).max() > 1e-4
+    np.testing.assert_array_equal(model(x, 5, labels, np.full((3, 2), np.nan)).data, unknown)
+    assert model.config["style_dim"] == 2 and "style_dim" not in models.UNet().config
+    with pytest.raises(BadInput, match=r"^UNet: style must be \(3, 2\), a row of values for each picture, got \(3, 1\)$"):
+        model(x, 5, labels, style[:, :1])
+
+
+@pytest.mark.slow
+def test_pictures_have_the_style_that_is_asked_for():
+    """Grey squares whose brightness is the style: learned in a minute, and drawn as bright as asked, with and without guidance."""
+    import minidiff as md
+
+    backend.manual_seed(0)
+    model, rng = models.UNet(image_size=8, channels=(8, 16), num_classes=1, condition="film", style_dim=1, target="v"), np.random.default_rng(0)
+    schedule, optimizer = md.diffusion.make_schedule("cosine", 50), md.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(300):
+        style = rng.uniform(-1, 1, (32, 1))
+        x0 = (0.6 * style[:, :, None, None] + 0.05 * rng.standard_normal((32, 1, 8, 8))).astype(np.float32)
+        optimizer.zero_grad()
+        md.diffusion.loss(model, schedule, x0, np.zeros(32, int), rng, style=style).backward()
+        optimizer.step()
+    asked = np.linspace(-1, 1, 9)[:, None]
+    for w in (0.0, 1.0):
+        drawn = md.diffusion.sample(model, schedule, np.zeros(9, int), "ddim", 10, guidance=w, style=asked).mean(axis=(1, 2, 3))
+        assert np.corrcoef(drawn, asked[:, 0])[0, 1] > (0.95 if w == 0 else 0.85)
