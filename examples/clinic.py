@@ -1,8 +1,8 @@
 """The clinic: known failures of diffusion code, reproduced on purpose, each with its symptom, its test and its cure.
 
-    python examples/clinic.py                                     all cases, 500 steps each: about 12 minutes on two cores
+    python examples/clinic.py                                     all cases, 1,000 steps each: about 12 minutes on two cores
     python examples/clinic.py --case short-linear wrong-sign      the healthy run and these
-    python examples/clinic.py --data glyphs --steps 200 --json clinic.json --figure clinic.png
+    python examples/clinic.py --data glyphs --steps 400 --json clinic.json --figure clinic.png
     python examples/clinic.py --list                              what there is
 
 Every case is a few lines in minidiff/clinic/cases.py that break one part of an otherwise healthy small run. Before it is
@@ -53,7 +53,7 @@ def figure(results: list[Result], title: str):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", nargs="+", metavar="NAME", help="these cases, beside the healthy run (default: all)")
-    parser.add_argument("--steps", type=int, default=500, help="optimiser steps of each training (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=1000, help="optimiser steps of each training (default: %(default)s)")
     parser.add_argument("--data", choices=("mnist", "glyphs"), help="default: mnist if it is at hand, else glyphs")
     parser.add_argument("--per-class", type=int, default=20, help="pictures of each class (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -106,4 +106,4 @@ if __name__ == "__main__":
     try:
         main()
     except md.BadInput as error:
-        raise SystemExit(f"clinic: {error}") from None
+        raise SystemExit(f"clinic: {str(error).removeprefix('clinic: ')}") from None

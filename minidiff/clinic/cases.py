@@ -270,7 +270,7 @@ class RawWeights(Healthy):
 
 class ColdAverage(Healthy):
     """At resume the average was not restored: it begins anew, as a copy of fresh weights, and with no warm-up it keeps
-    0.999^n of them after n steps, 61 % after 500.
+    0.999^n of them after n steps, 37 % after 1,000.
     """
 
     name, wrong = "cold-average", "the average starts anew, with no warm-up"

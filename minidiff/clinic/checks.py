@@ -16,7 +16,7 @@ from ..nn import functional as F
 from ..tensor import Tensor
 from .healthy import LR, Finding, Healthy
 
-SMALL = (16, 32)  # channels of the networks that are only looked at
+SMALL = {"channels": (16, 32), "patch": 2}  # the networks that are only looked at
 
 
 class Believes:
@@ -39,7 +39,7 @@ class Believes:
 
 def shaken(case: Healthy) -> Any:
     """A fresh, small network with all weights a little off: a new FiLM layer is zero, and hears nothing."""
-    model, rng = case.build(channels=SMALL), np.random.default_rng(0)
+    model, rng = case.build(**SMALL), np.random.default_rng(0)
     for p in model.parameters():
         p.data += 0.1 * rng.standard_normal(p.shape, dtype=np.float32)
     return model.eval()
@@ -127,7 +127,7 @@ def hears_the_class(case: Healthy) -> Finding:
     digits, once with their labels and once with the wrong ones: that must cost something.
     """
     learn, test = data.load("glyphs", limit=2000), data.load("glyphs", "test", limit=128)
-    model, road, rng = case.build(channels=SMALL), case.road(), np.random.default_rng(0)
+    model, road, rng = case.build(**SMALL), case.road(), np.random.default_rng(0)
     optimizer = optim.AdamW(model.parameters(), lr=2 * LR, weight_decay=0.0)
 
     def loss(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Tensor:
@@ -190,5 +190,5 @@ def leans_to_the_class(case: Healthy) -> Finding:
 def stays_where_pictures_lie(case: Healthy) -> Finding:
     """No belief may leave [−1,1], whatever the network says: look at x̂0 while a fresh one samples."""
     largest = []
-    case.sample(case.build(channels=SMALL), np.arange(2), steps=4, guidance=0.0, callback=lambda k, s, xs, x0, i: largest.append(abs(x0).max()))
+    case.sample(case.build(**SMALL), np.arange(2), steps=4, guidance=0.0, callback=lambda k, s, xs, x0, i: largest.append(abs(x0).max()))
     return Finding(bool(max(largest) <= 1.0), f"the largest pixel of a belief is {max(largest):.3g}")

@@ -44,7 +44,7 @@ class Healthy:
     trained_as: ClassVar[str] = ""
 
     schedule: ClassVar[dict[str, Any]] = {"name": "cosine", "T": 100}
-    network: ClassVar[dict[str, Any]] = {"channels": (32, 64), "condition": "film", "time_dim": 32, "patch": 2, "target": "v"}
+    network: ClassVar[dict[str, Any]] = {"channels": (32, 64), "condition": "film", "time_dim": 32, "patch": 4, "target": "v"}
     unet: ClassVar[type[models.UNet]] = models.UNet
 
     def road(self) -> diffusion.Schedule:

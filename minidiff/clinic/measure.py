@@ -49,7 +49,7 @@ class Clinic:
     per_class   pictures of each class that are drawn and judged
     """
 
-    def __init__(self, data_name: str = "mnist", steps: int = 500, per_class: int = 20, seed: int = 0) -> None:
+    def __init__(self, data_name: str = "mnist", steps: int = 1000, per_class: int = 20, seed: int = 0) -> None:
         if data_name not in ("mnist", "glyphs"):
             raise BadInput(f"clinic: data must be mnist or glyphs, which the judge can read; got {data_name!r}")
         for name, value in (("steps", steps), ("per_class", per_class)):
