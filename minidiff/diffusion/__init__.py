@@ -4,8 +4,9 @@ Notation, here and in the chapters: t runs 1 … T and alpha_bar[0] = 1 is store
 needs a special case at its end.
 """
 
+from .editing import decode, denoise, image_to_image, inpaint, interpolate, invert, slerp, write_augmented
 from .exact import Exact
-from .forward import q_sample
+from .forward import q_onward, q_sample
 from .guidance import Guidance, classifier_gradient, guided_output
 from .loss import TIMES, drop_labels, loss
 from .samplers import SAMPLERS, sample, time_steps
@@ -25,15 +26,24 @@ __all__ = [
     "Schedule",
     "bound_terms",
     "classifier_gradient",
+    "decode",
+    "denoise",
     "drop_labels",
     "guided_output",
+    "image_to_image",
+    "inpaint",
+    "interpolate",
+    "invert",
     "loss",
     "loss_weight",
     "make_schedule",
     "predict_eps",
     "predict_x0",
+    "q_onward",
     "q_sample",
     "sample",
+    "slerp",
     "time_steps",
     "training_target",
+    "write_augmented",
 ]
