@@ -8,6 +8,7 @@ from .editing import decode, denoise, image_to_image, inpaint, interpolate, inve
 from .exact import Exact
 from .forward import q_onward, q_sample
 from .guidance import Guidance, classifier_gradient, guided_output
+from .likelihood import Bound, Likelihood, dequantise, ode_log_likelihood, variational_bound
 from .loss import TIMES, drop_labels, loss
 from .samplers import SAMPLERS, sample, time_steps
 from .schedules import SCHEDULES, Schedule, make_schedule
@@ -21,13 +22,16 @@ __all__ = [
     "TIMES",
     "VARIANCES",
     "WEIGHTINGS",
+    "Bound",
     "Exact",
     "Guidance",
+    "Likelihood",
     "Schedule",
     "bound_terms",
     "classifier_gradient",
     "decode",
     "denoise",
+    "dequantise",
     "drop_labels",
     "guided_output",
     "image_to_image",
@@ -37,6 +41,7 @@ __all__ = [
     "loss",
     "loss_weight",
     "make_schedule",
+    "ode_log_likelihood",
     "predict_eps",
     "predict_x0",
     "q_onward",
@@ -45,5 +50,6 @@ __all__ = [
     "slerp",
     "time_steps",
     "training_target",
+    "variational_bound",
     "write_augmented",
 ]
