@@ -407,15 +407,11 @@ def _writable_file(path: Path, endings: Sequence[str], option: str = "--out") ->
 
 
 def _write_samples(out: Path, images: Any, labels: Any, loaded: Any, args: argparse.Namespace, film: Any) -> None:
-    import numpy as np
-
     from . import viz
-    from .files import atomic_path
+    from .evaluate import write_samples
 
     if out.suffix.lower() == ".npz":
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(out) as temporary:
-            np.savez(temporary, images=np.asarray(images, np.float32), labels=labels)
+        write_samples(out, labels, [images])
     elif film is not None:
         viz.animation(film.xt, out, columns=args.per_class)
     else:

@@ -1,7 +1,8 @@
-"""The forward process: from a picture to any of its noisy versions in one step."""
+"""The forward process: from a picture, or from any of its noisy versions, to a noisier one in one step."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .. import backend
@@ -21,3 +22,13 @@ def q_sample(schedule: Schedule, x0: Any, t: Any, eps: Any) -> Any:
         raise BadInput(f"q_sample: eps has shape {eps.shape}, x0 has {x0.shape}")
     signal, noise = rates(schedule, t, x0, "q_sample")
     return signal * x0 + noise * eps
+
+
+def q_onward(schedule: Schedule, xs: Any, s: int, t: int, eps: Any) -> Any:
+    """x_t = α x_s + √(σ_t² − α² σ_s²) ε,   α = a_t / a_s,   s < t
+
+    On a variance preserving road and with s = t − 1 that is √(1 − β_t) x_s + √β_t ε (Ho et al. 2020, eq. 2).
+    """
+    (a_s, sigma_s), (a_t, sigma_t) = ((float(schedule.signal[i]), float(schedule.noise[i])) for i in (s, t))
+    alpha = a_t / a_s
+    return alpha * xs + math.sqrt(sigma_t**2 - (alpha * sigma_s) ** 2) * eps

@@ -7,8 +7,9 @@ choice: see `solvers`.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..backend import Array, array_module, to_numpy
 from ..errors import BadInput
 from ..nn.module import Module
 from ..philox import Rng
+from .forward import q_onward
 from .guidance import Guidance, classifier_gradient, guided_output, lean
 from .schedules import Schedule
 from .solvers import SOLVERS, Answer
@@ -30,6 +32,8 @@ QUANTILE = 0.995  # of a picture's pixels that dynamic thresholding leaves alone
 STREAM = 16  # of the noise that samples are made of: training with the same seed draws from streams 0, 1, 2
 Callback = Callable[[int, int, np.ndarray, np.ndarray, np.ndarray], Any]
 Draw = Callable[[], Array]
+Start = Callable[[np.ndarray, Draw, Array], Array]
+Amend = Callable[[np.ndarray, Draw, Array, int], Array]
 
 
 def time_steps(T: int, steps: int | Sequence[int] | None = None) -> list[int]:
@@ -85,13 +89,18 @@ class Walk:
         return Answer(x0, noise_in(self.schedule, xt, t, x0), v)
 
     def run(self, xt: Array, times: Sequence[int], after: Callable[[int, int, Array, Array], Array | None] | None = None) -> Array:
-        """x at times[0] brought down to times[-1], in the steps between.
+        """x at times[0] brought down to times[-1], in the steps between. Where they go up, fresh noise leads there.
 
-        after   called as after(k, s, x_s, x̂0) when the k-th step has led to s; may give another x_s to go on from
+        after   called as after(k, s, x_s, x̂0) when the k-th step down has led to s; may give another x_s to go on from
         """
         solver = SOLVERS[self.sampler](self.schedule, self.ask, self.draw, len(times) - 1, **self.options)
-        for k, (t, s) in enumerate(itertools.pairwise(times), start=1):
-            xt, x0_hat = solver.step(xt, t, s)
+        k = 0
+        for t, s in itertools.pairwise(times):
+            if s > t:
+                solver.forget()
+                xt = q_onward(self.schedule, xt, t, s, self.draw())
+                continue
+            (xt, x0_hat), k = solver.step(xt, t, s), k + 1
             if after is not None and (other := after(k, s, xt, x0_hat)) is not None:
                 xt = other
         return xt
@@ -114,7 +123,7 @@ def clipped(x0: Array, clip: bool | str) -> Array:
 def sample(
     model: Any, schedule: Schedule, labels: Any, sampler: str = "ddpm", steps: int | Sequence[int] | None = None,
     guidance: float | Guidance = 0.0, eta: float = 0.0, seed: int = 0, clip: bool | str = True, batch_size: int = 64,
-    callback: Callback | None = None, progress: bool = False, churn: float = 0.0, variance: str | None = None,
+    callback: Callback | None = None, progress: bool = False, churn: float = 0.0, variance: str | None = None, first: int = 0,
     style: Any = None,
 ) -> np.ndarray:  # fmt: skip
     """Draw one picture per label.            # (N,) -> (N,C,H,W) float32 in [−1,1]
@@ -131,41 +140,93 @@ def sample(
     callback    called as callback(step, s, x_s, x̂0, indices) after each step, for each batch, with NumPy arrays
     progress    show a progress bar
     variance    of ddpm: "small", "large" or "learned"; the model's own, if it has learned one, when None
+    first       the number i of the first picture, for those who draw a large set in parts
     style       (N,S) values beside the labels, or (S,) for all, for a model that has learned them; not a number where one
                 does not matter
 
     Raises BadInput for an unknown sampler, class or number of steps, or a negative guidance.
     """
-    labels = np.asarray(labels)
     times = time_steps(schedule.T, steps)
-    _check_request(model, labels, seed, batch_size)
+
+    def noise(indices: np.ndarray, draw: Draw, home: Array) -> Array:
+        return draw() * float(schedule.noise[times[0]])
+
+    return walks("sample", model, schedule, labels, times, noise, None, sampler, guidance, eta, seed, clip, batch_size,
+                 callback, progress, churn, variance, first, style)  # fmt: skip
+
+
+def walks(
+    name: str, model: Any, schedule: Schedule, labels: Any, times: Sequence[int], start: Start, amend: Amend | None = None,
+    sampler: str = "ddpm", guidance: float | Guidance = 0.0, eta: float = 0.0, seed: int = 0, clip: bool | str = True,
+    batch_size: int = 64, callback: Callback | None = None, progress: bool = False, churn: float = 0.0,
+    variance: str | None = None, first: int = 0, style: Any = None,
+) -> np.ndarray:  # fmt: skip
+    """What all that walk down from somewhere have in common; the options are those of `sample`.            # (N,) -> (N,C,H,W)
+
+    times    the steps, as :meth:`Walk.run` takes them
+    start    called as start(indices, draw, home) for each batch: x at times[0], where `home` lies
+    amend    called as amend(indices, draw, x_s, s) after each step down: the x_s to go on from
+    """
+    labels = np.asarray(labels)
+    check_request(model, labels, seed, batch_size)
     style = _checked_style(model, style, len(labels))
-    shape = sample_shape(model)
-    pictures = np.empty((len(labels), *shape), np.float32)
-    home = next(iter(model.parameters())).data if isinstance(model, Module) else pictures    # where the model lives
+
+    def walk(indices: np.ndarray, home: Array, bar: Any) -> Array:
+        draw = draws(seed, first + int(indices[0]), (len(indices), *sample_shape(model)), home)
+        way = Walk(model, schedule, labels[indices], draw, sampler, guidance, eta, churn, variance, clip,
+                   None if style is None else style[indices])  # fmt: skip
+
+        def after(k: int, s: int, xs: Array, x0_hat: Array) -> Array:
+            xs = xs if amend is None else amend(indices, draw, xs, s)
+            if callback is not None:
+                callback(k, s, to_numpy(xs), to_numpy(x0_hat), indices)
+            bar.update()
+            return xs
+
+        return way.run(start(indices, draw, home), times, after)
+
+    down = sum(s < t for t, s in itertools.pairwise(times))
+    pictures = in_batches(name, model, len(labels), batch_size, walk, down, progress)
+    return np.clip(pictures, -1.0, 1.0) if clip else pictures
+
+
+def in_batches(
+    name: str, model: Any, n: int, batch_size: int, work: Callable[[np.ndarray, Array, Any], Array], steps: int = 1, progress: bool = False
+) -> np.ndarray:
+    """What work(indices, home, bar) gives for batches of 0 … n − 1; `home` lies where the model lives.            # -> (n,C,H,W) float32
+
+    work is to say bar.update() `steps` times. The model is in evaluation mode meanwhile.
+    """
+    pictures = np.empty((n, *sample_shape(model)), np.float32)
+    home = place_of(model)
+    try:
+        with evaluating(model), contextlib.closing(_bar(-(-n // batch_size) * steps, progress)) as bar:
+            for indices in batches(n, batch_size):
+                pictures[indices] = to_numpy(work(indices, home, bar))
+    except MemoryError:                                          # CuPy's is one too
+        raise BadInput(f"{name}: {batch_size} pictures at a time do not fit into memory; try batch_size {max(1, batch_size // 2)}") from None
+    return pictures
+
+
+def batches(n: int, batch_size: int) -> Iterator[np.ndarray]:
+    """0 … n − 1, batch_size at a time."""
+    return (np.arange(i, min(i + batch_size, n)) for i in range(0, n, batch_size))
+
+
+def place_of(model: Any) -> Array:
+    """An array that lies where the model lives."""
+    return next(iter(model.parameters())).data if isinstance(model, Module) else np.empty(0, np.float32)
+
+
+@contextlib.contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """The model in evaluation mode, and in its own again afterwards."""
     was_training = model.training
     model.eval()
     try:
-        batches = [np.arange(i, min(i + batch_size, len(labels))) for i in range(0, len(labels), batch_size)]
-        bar = _bar(len(batches) * (len(times) - 1), progress)
-        for indices in batches:
-            draw = draws(seed, int(indices[0]), (len(indices), *shape), home)
-            walk = Walk(model, schedule, labels[indices], draw, sampler, guidance, eta, churn, variance, clip,
-                        None if style is None else style[indices])  # fmt: skip
-
-            def after(k: int, s: int, xs: Array, x0_hat: Array, indices: np.ndarray = indices) -> None:
-                if callback is not None:
-                    callback(k, s, to_numpy(xs), to_numpy(x0_hat), indices)
-                bar.update()
-
-            start = draw() * float(schedule.noise[times[0]])
-            pictures[indices] = to_numpy(walk.run(start, times, after))
-        bar.close()
-    except MemoryError:                                          # CuPy's is one too
-        raise BadInput(f"sample: {batch_size} pictures at a time do not fit into memory; try batch_size {max(1, batch_size // 2)}") from None
+        yield
     finally:
         model.train(was_training)
-    return np.clip(pictures, -1.0, 1.0) if clip else pictures
 
 
 def draws(seed: int, first: int, shape: tuple[int, ...], home: Array, stream: int = STREAM) -> Draw:
@@ -188,7 +249,7 @@ def _bar(total: int, progress: bool) -> Any:
     return tqdm(total=total, disable=not progress, desc="sampling", unit="step", leave=False)
 
 
-def _check_request(model: Any, labels: np.ndarray, seed: int, batch_size: int) -> None:
+def check_request(model: Any, labels: np.ndarray, seed: int, batch_size: int) -> None:
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise BadInput(f"sample: labels must be a row of integers, got {labels.dtype} of shape {labels.shape}")
     classes = model.config["num_classes"]

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import Array, array_module
+from .forward import q_onward
 from .schedules import Schedule
 from .variance import between_variances, step_back
 
@@ -63,6 +64,9 @@ class Solver:
     def step(self, xt: Array, t: int, s: int) -> tuple[Array, Array]:
         """x_s, and the x̂0 that it was made from."""
         raise NotImplementedError(f"{type(self).__name__} does not define step")
+
+    def forget(self) -> None:
+        """The next step will not begin where the last one ended."""
 
     def rates(self, t: int) -> tuple[float, float]:
         """a and σ as Python numbers, which promote nothing."""
@@ -131,6 +135,9 @@ class DPMSolverPlusPlus(Solver):
     """
 
     before: tuple[Array, float] | None = None
+
+    def forget(self) -> None:
+        self.before = None
 
     def step(self, xt: Array, t: int, s: int) -> tuple[Array, Array]:
         x0 = self.ask(xt, t).x0
@@ -211,15 +218,14 @@ class Heun(_Curve):
 
     def back(self, xt: Array, t: int) -> tuple[Array, int]:
         """x at a noisier step t̂, made so by fresh noise."""
-        (a_t, sigma_t), gamma = self.rates(t), min(self.churn / self.steps, math.sqrt(2.0) - 1.0)
+        gamma = min(self.churn / self.steps, math.sqrt(2.0) - 1.0)
         with np.errstate(divide="ignore"):
             sigma = self.schedule.noise / self.schedule.signal
         back = int(np.searchsorted(sigma, (1.0 + gamma) * sigma[t]))
         back = min(max(back, t), self.schedule.T if sigma[-1] < math.inf else self.schedule.T - 1)
         if back <= t:
             return xt, t
-        a, noise = self.rates(back)
-        return (a / a_t) * xt + math.sqrt(noise**2 - (a / a_t * sigma_t) ** 2) * self.draw(), back
+        return q_onward(self.schedule, xt, t, back, self.draw()), back
 
 
 SOLVERS: dict[str, type[Solver]] = {

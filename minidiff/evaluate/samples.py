@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import BadInput
+from ..files import atomic_path
 
 
 def is_samples(path: str | Path) -> bool:
@@ -36,3 +38,26 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     if not (np.isfinite(images).all() and np.abs(images).max() <= 1.0 + 1e-5):
         raise BadInput(f"{path}: images run {images.min():g} … {images.max():g}; {form}")
     return images, labels
+
+
+def write_samples(path: str | Path, labels: np.ndarray, parts: Iterable[np.ndarray]) -> Path:
+    """An archive, whole or not at all, of images that come in parts (n,C,H,W), one after the other in the order of the labels.
+
+    What `np.savez` would write, though a part at a time: no more than one needs to be in memory.
+    """
+    path, written = Path(path), 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open("images.npy", "w", force_zip64=True) as file:
+            for images in parts:
+                images = np.ascontiguousarray(images, "<f4")
+                if not written:
+                    shape = (len(labels), *images.shape[1:])
+                    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+                file.write(images.data)
+                written += len(images)
+        if written != len(labels):
+            raise BadInput(f"{path}: {written} images and {len(labels)} labels; there must be one label for each image")
+        with archive.open("labels.npy", "w") as file:
+            np.lib.format.write_array(file, np.asarray(labels, np.int64), allow_pickle=False)
+    return path
