@@ -237,12 +237,12 @@ assert copies.mean() > 0.98 and others.mean() < 0.2
 #
 # Further reading
 # ---------------
-# * H. Robbins, *An empirical Bayes approach to statistics*, 1956: the best guess from the slope of a density; the formula
+# * Robbins, *An empirical Bayes approach to statistics*, 1956: the best guess from the slope of a density; the formula
 #   is ascribed there to M. Tweedie.
-# * P. Vincent, *A connection between score matching and denoising autoencoders*, 2011: why guessing the noise is learning
+# * Vincent, *A connection between score matching and denoising autoencoders*, 2011: why guessing the noise is learning
 #   the score.
-# * Y. Song, S. Ermon, *Generative modeling by estimating gradients of the data distribution*, 2019: samples from arrows.
-# * G. Székely, M. Rizzo, *Energy statistics: a class of statistics based on distances*, 2013: the distance.
+# * Song, Ermon, *Generative modeling by estimating gradients of the data distribution*, 2019: samples from arrows.
+# * Székely, Rizzo, *Energy statistics: a class of statistics based on distances*, 2013: the distance.
 #
 # Here a step costs nothing, so we took a hundred. A U-Net's hundred steps take a minute. Since for the ring every answer
 # is known, we can ask how few will do; that is the next chapter.
