@@ -197,9 +197,9 @@ plt.show()
 # What chance is good for
 # -----------------------
 # DDPM throws dice in each step, DDIM's :math:`\eta` says for what part, and Heun's *churn* first goes back a little, with
-# fresh noise. With a perfect network that only costs: more steps are needed. But who never throws dice carries each
-# fault of the network to the end, for a curve never forgets where it was. Fresh noise makes it forget. Here are two
-# networks that see everything too far to the right: one where there is much noise, the other where there is little.
+# fresh noise. With a perfect network nothing is gained by it. But who never throws dice carries each fault of the
+# network to the end, for a curve never forgets where it was. Fresh noise makes it forget. Here are two networks that see
+# everything too far to the right: one where there is much noise, the other where there is little.
 
 ring = md.data.eight_gaussians()
 

@@ -224,14 +224,20 @@ print(f"noise to signal at t = 99: {factor:.1f}; error of ε to that of v: {last
 print(f"error of x0 to that of v at t = 2: {first['x0'] / first['v']:.1f}")
 assert 60 < factor < 68 and 15 < last["eps"] / last["v"] < 200
 assert 2 < first["x0"] / first["v"] < 10
-assert max(last[target] for target in ("x0", "v", "flow", "edm")) < 0.4
+good = np.concatenate([errors[target] for target in ("v", "flow", "edm")])  # in every seed, at either end:
+assert good[:, 0].max() < 0.6 * errors["x0"][:, 0].min() and good[:, -1].max() < 0.1 * errors["eps"][:, -1].min()
 
 # %%
 # v, flow and edm ask for the noise where it is little and for the picture where that is little, and are bad at neither
-# end. That is what was measured, in every seed. Of the *samples* less can be said: all five come close to the data (noise
-# is at 1,000), clipping tames ε's bad guesses, and from seed to seed the distances change as much as from target to
-# target. Three hundred steps on eight clouds do not choose a target for pictures.
-#
+# end. That holds in every seed. It does not make their samples the best. Clipping tames ε's bad guesses, and the samples
+# of ε, x0, v and flow overlap from seed to seed (noise is at 1,000). Edm's are further away, in each seed: it counts
+# errors in pure noise four times, and its guesses are the worst ones at ln snr = 2, where one of the eight is chosen. That
+# may be the reason. Three hundred steps on eight clouds do not choose a target for pictures; they show where to look.
+
+middle = {target: errors[target][:, 3].mean() for target in TARGETS}
+assert max(middle, key=middle.get) == "edm" and min(far["edm"]) > max(far["v"] + far["flow"])
+
+# %%
 # What would break it
 # -------------------
 # *A model asked in one language and read in another*: nothing fails, the samples are just wrong. So a minidiff model
@@ -245,8 +251,7 @@ assert 1e4 * distance(wild, data) > 10 * far["eps"][0]
 # %%
 # Exercises
 # ---------
-# 1. **Easy.** At which ln snr does each target weigh an error of the picture twice as much as x0 does? Read it off the
-#    figure, then compute it.
+# 1. **Easy.** Give all five a layer more and twice the steps. Which samples are the furthest now?
 # 2. **Medium.** Train the five with ``weighting="min-snr"``. The weights now agree; do the errors? What is left of the
 #    difference between the targets, and where does it come from?
 # 3. **Hard.** For data of deviation s, show that the edm target is a turned v: find the angle between :math:`x_t` and it
