@@ -171,3 +171,26 @@ def test_the_commands_of_gpu_records_are_understood(tmp_path: Path) -> None:
         if "-m" in command and command[2] == "minidiff":
             done = subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300)
             assert done.returncode == 2 and re.search("device cuda|PyTorch|no such file", done.stderr), (command, done.stderr)
+
+
+def test_recipes_trains_and_judges_one_choice_and_keeps_what_is_done(tmp_path: Path) -> None:
+    """On glyphs, which the judge and the Fréchet distance then know from MNIST alone: they need its files."""
+    if not os.environ.get("MINIDIFF_DATA"):
+        pytest.skip("MINIDIFF_DATA does not name a folder with MNIST, which the Fréchet distance is taken to")
+    arguments = ("--only", "base", "flow", "--data", "glyphs", "--steps", "2", "--n", "10", "--json", ".")
+    done = run("recipes", "--part", "recipes", *arguments, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "recipes.json").read_text())
+    assert [row["recipe"] for row in record["rows"]] == ["base", "flow"] and record["n"] == 10
+    assert all(0 <= row["class_accuracy"] <= 1 and row["frechet"] > row["frechet_floor"] > 0 for row in record["rows"])
+    made = (tmp_path / "runs" / "recipes" / "flow" / "model.npz").stat().st_mtime_ns
+    assert run("recipes", "--part", "recipes", *arguments, folder=tmp_path).returncode == 0
+    assert (tmp_path / "runs" / "recipes" / "flow" / "model.npz").stat().st_mtime_ns == made
+
+
+def test_recipes_says_what_there_is(tmp_path: Path) -> None:
+    assert "no-skips           no skips\n" in run("recipes", "--list", folder=tmp_path).stdout
+    for arguments, message in [(("--only", "ddim"), "recipes: there is no recipe 'ddim'; there are base, report, "),
+                               (("--json", "nowhere"), "recipes: --json nowhere: there is no such folder")]:  # fmt: skip
+        done = run("recipes", *arguments, folder=tmp_path)
+        assert done.returncode == 2 and done.stderr.startswith(message)
