@@ -393,4 +393,5 @@ assert len(orders) > 5
 # * NVIDIA, *H100 Tensor Core GPU* (data sheet), 2023, and *CUDA C++ programming guide*, 2024.
 #
 # Nothing above the kernels knows which device it is on. So the open question, whether the network listens to its
-# class, can be put to a bigger network and for longer; that is where the story goes on.
+# class, can be put to a bigger network and for longer. But how would we know that a run is sound? The next chapter breaks
+# one on purpose.

@@ -8,7 +8,7 @@
 Every case is a few lines in minidiff/clinic/cases.py that break one part of an otherwise healthy small run. Before it is
 trained, the check that finds it is tried on the healthy run and on the broken one. The loss does not compare across
 schedules, targets and ranges of the data: that it looks fine is one of the symptoms. The record is
-chapters/results/clinic.json.
+chapters/results/clinic.json, its pictures are chapters/results/clinic-sheet.png.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> None:
             "cases": {row.pop("name"): row for row in rows},
         })  # fmt: skip
     if args.figure:
-        print(f"drawn {viz.save(figure(results, f'The clinic: {args.steps} steps on {clinic.data_name}'), args.figure)}")
+        print(f"drawn {viz.save(figure(results, f'The clinic: {args.steps:,} steps on {clinic.data_name}'), args.figure)}")
 
 
 if __name__ == "__main__":

@@ -125,6 +125,8 @@ T_EXAM, EXAM_STEPS, EXAM_GAP = 80, 80, 0.03
 def hears_the_class(case: Healthy) -> Finding:
     """A short exam: 80 steps with all pictures drowned to t = 80, where the class is worth knowing. Then ask about unseen
     digits, once with their labels and once with the wrong ones: that must cost something.
+
+    It tells who hears the class *soon*. Always with patches of 2 pixels: there the ways to hear it differ most.
     """
     learn, test = data.load("glyphs", limit=2000), data.load("glyphs", "test", limit=128)
     model, road, rng = case.build(**SMALL), case.road(), np.random.default_rng(0)

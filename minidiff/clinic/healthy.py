@@ -38,7 +38,7 @@ class Healthy:
 
     name: ClassVar[str] = "healthy"
     wrong: ClassVar[str] = "nothing"
-    looks: ClassVar[str] = "digits, nearly all of the class asked for"
+    looks: ClassVar[str] = "digits, most of them as asked for"
     cure: ClassVar[str] = ""
     find: ClassVar[Check | None] = None
     trained_as: ClassVar[str] = ""

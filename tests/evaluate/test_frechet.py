@@ -83,11 +83,10 @@ def real():
 
 
 @pytest.fixture
-def own_cache(tmp_path, monkeypatch, real):
-    """A cache with the glyphs but no features, from a small judge."""
+def own_cache(tmp_path, monkeypatch):
+    """An empty cache for features."""
     monkeypatch.setattr(frechet, "cache_folder", lambda *parts: tmp_path.joinpath(*parts))
-    md.manual_seed(0)
-    return judge.Judge(Classifier(channels=(8, 8, 8)))
+    return tmp_path
 
 
 def test_the_distance_grows_with_noise_and_with_blur(real, rng):
@@ -105,26 +104,28 @@ def test_the_distance_grows_with_noise_and_with_blur(real, rng):
     assert found[0].to_json()["n"] == 200
 
 
-def test_features_are_kept_by_judge_and_data_and_made_anew_when_damaged(real, own_cache, tmp_path):
-    first = sample_frechet(real[:20], "glyphs", own_cache)
-    kept = sorted((tmp_path / "features").iterdir())
+def small_judge(seed):
+    md.manual_seed(seed)
+    return judge.Judge(Classifier(channels=(8, 8, 8)))
+
+
+def test_features_are_kept_by_judge_and_data_and_made_anew_when_damaged(real, own_cache, monkeypatch):
+    first, folder = sample_frechet(real[:20], "glyphs", small_judge(0)), own_cache / "features"
+    kept = sorted(folder.iterdir())
     assert len(kept) == 2  # training and test images
-    own_cache.model.features, asked = None, own_cache.features
-    own_cache.features = lambda images: asked(images) if own_cache.model.features else np.zeros((len(images), 8), np.float32)
-    assert len(frechet.real_features(own_cache, md.data.load("glyphs"), 20)) == 20  # without asking the network
-    md.manual_seed(1)
-    other = judge.Judge(Classifier(channels=(8, 8, 8)))
-    sample_frechet(real[:20], "glyphs", other)
-    assert len(list((tmp_path / "features").iterdir())) == 4
-    md.manual_seed(0)
+    sample_frechet(real[:20], "glyphs", small_judge(1))
+    assert len(list(folder.iterdir())) == 4  # another judge has files of its own
     for path in kept:
         path.write_bytes(b"cut")
-    assert sample_frechet(real[:20], "glyphs", judge.Judge(Classifier(channels=(8, 8, 8)))) == first
+    assert sample_frechet(real[:20], "glyphs", small_judge(0)) == first
+    same = small_judge(0)
+    monkeypatch.setattr(same, "features", lambda images: pytest.fail("the features are in the cache"))
+    assert frechet.real_features(same, md.data.load("glyphs"), 20).shape == (20, 8)
 
 
-@pytest.mark.parametrize("n", [0, 1, 2001])
+@pytest.mark.parametrize("n", [0, 1, "one too many"])
 def test_numbers_of_samples_that_have_no_equal_are_refused(n, own_cache):
     sizes = len(md.data.load("glyphs", "test"))
-    n = n if n < 2 else sizes + 1
+    n = sizes + 1 if n == "one too many" else n
     with pytest.raises(BadInput, match=f"frechet: {n:,} samples; 2 to {sizes:,} can be held against"):
-        sample_frechet(np.zeros((n, 1, 28, 28), np.float32), "glyphs", own_cache)
+        sample_frechet(np.zeros((n, 1, 28, 28), np.float32), "glyphs", small_judge(0))
