@@ -277,5 +277,5 @@ assert floors[10] > 30 * floors[1000]
 # * S. Lin, B. Liu, J. Li, X. Yang, *Common diffusion noise schedules and sample steps are flawed*, 2024: a schedule that
 #   does not end in noise, in a model that millions used.
 #
-# We can tell a sound model from one that only looks like it. Making the sound one larger, faster and better is where the
-# story goes on.
+# We can tell a sound model from one that only looks like it. To see why a sound one works, the next chapter goes where all
+# of diffusion can be drawn: the plane.
