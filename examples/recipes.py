@@ -143,7 +143,7 @@ def run_samplers(args: argparse.Namespace) -> list[dict[str, Any]]:
     for sampler, recipe in SAMPLERS.items():
         path, _ = trained(recipe, config_of(RECIPES[recipe][1], args), args.out)
         for evaluations in EVALUATIONS:
-            steps = (evaluations + 1) // diffusion.EVALUATIONS[sampler]          # Heun's last step asks once
+            steps = -(-evaluations // diffusion.EVALUATIONS[sampler])            # Heun's last step asks once
             found = verdict(path, args, sampler, steps)
             rows.append({"recipe": recipe, "evaluations": evaluations, **found})
             print(f"{sampler:<6} {evaluations:>4} evaluations  class accuracy {found['class_accuracy']:6.1%}  Fréchet {found['frechet']:7.1f}", flush=True)
