@@ -10,7 +10,7 @@ The walk from noise to a picture need not begin in pure noise, and need not go d
     interpolate      comes down from places between two such noises
     write_augmented  draws a data set to train a classifier with
 
-Pictures are float32 arrays (N,C,H,W) in [−1,1], or points of any other size with clip=False. `how` is what remains of the
+Pictures are float32 arrays (N,C,H,W) in [−1,1]; with clip=False they may be points, or lie elsewhere. `how` is what remains of the
 arguments of :func:`sample`, with the same meaning: sampler, guidance, eta, seed, clip, batch_size, callback, progress, churn,
 variance. What picture i becomes depends on the picture and (seed, i), not on the batch that it is in.
 """
@@ -120,7 +120,7 @@ def inpaint(
 
 def invert(
     model: Any, schedule: Schedule, images: Any, labels: Any, steps: int | Sequence[int] | None = None, sampler: str = "ddim",
-    guidance: float | Guidance = 0.0, clip: bool | str = False, batch_size: int = 64, progress: bool = False,
+    guidance: float | Guidance = 0.0, clip: bool | str = True, batch_size: int = 64, progress: bool = False,
 ) -> np.ndarray:  # fmt: skip
     """The noise x_T that the noise-free walk turns into these pictures.            # (N,C,H,W) -> (N,C,H,W)
 
@@ -133,7 +133,10 @@ def invert(
 
     sampler    "ddim" or, with two questions a step and an error of the second order, "heun"
     guidance   leads back only for small w: the pull of w is not the same going up (Mokady et al. 2023, section 3)
-    clip       of x̂0 on the way: a corner in the curve, which the way back does not go round alike
+    clip       of x̂0 on the way, as in :func:`sample`; it must be the same on the way back
+
+    A picture without any noise, of which some pixels are exactly black, is a rare one among those that the model draws: its
+    noise comes out smaller than N(0, 1), by a third for digits.
     """
     labels = np.asarray(labels)
     images = checked_pictures("invert", model, images, labels, clip)
@@ -160,21 +163,18 @@ def invert(
 
 def decode(
     model: Any, schedule: Schedule, latents: Any, labels: Any, steps: int | Sequence[int] | None = None, sampler: str = "ddim",
-    clip: bool | str = False, **how: Any,
+    **how: Any,
 ) -> np.ndarray:  # fmt: skip
-    """The pictures that given x_T lead to: the way back of `invert`.            # (N,C,H,W) -> (N,C,H,W)
-
-    Without clipping, as `invert` goes up: a pixel may end a little outside of [−1,1].
-    """
+    """The pictures that given x_T lead to: the way back of `invert`.            # (N,C,H,W) -> (N,C,H,W)"""
     latents = checked_pictures("decode", model, latents, labels, clip=False)
     times = time_steps(schedule.T, steps)
     return walks("decode", model, schedule, labels, times, lambda indices, draw, home: backend.asarray(latents[indices], like=home),
-                 sampler=sampler, clip=clip, **how)  # fmt: skip
+                 sampler=sampler, **how)  # fmt: skip
 
 
 def interpolate(
     model: Any, schedule: Schedule, images_a: Any, images_b: Any, labels: Any, count: int = 8, steps: int | Sequence[int] | None = None,
-    sampler: str = "ddim", guidance: float | Guidance = 0.0, clip: bool | str = False, batch_size: int = 64,
+    sampler: str = "ddim", guidance: float | Guidance = 0.0, clip: bool | str = True, batch_size: int = 64,
 ) -> np.ndarray:  # fmt: skip
     """From one picture to another by way of pictures: `slerp` of what `invert` gives, decoded.            # -> (N,count,C,H,W)
 
@@ -205,9 +205,10 @@ def slerp(a: Array, b: Array, w: float) -> Array:
     xp = array_module(a)
     u, v = (x.reshape(len(x), -1).astype(np.float64) for x in (a, b))
     length = xp.sqrt((u * u).sum(1) * (v * v).sum(1))
-    omega = xp.arccos(xp.clip((u * v).sum(1) / xp.where(length > 0, length, 1.0), -1.0, 1.0))[:, None]
-    sine = xp.where(xp.sin(omega) < ALIKE, 1.0, xp.sin(omega))
+    cosine = xp.where(length > 0, (u * v).sum(1) / xp.where(length > 0, length, 1.0), 1.0)
+    omega = xp.arccos(xp.clip(cosine, -1.0, 1.0))[:, None]
     straight = xp.sin(omega) < ALIKE
+    sine = xp.where(straight, 1.0, xp.sin(omega))
     of_a = xp.where(straight, 1.0 - w, xp.sin((1.0 - w) * omega) / sine)
     of_b = xp.where(straight, w, xp.sin(w * omega) / sine)
     return (of_a * u + of_b * v).astype(a.dtype).reshape(a.shape)

@@ -73,8 +73,9 @@ class Bound:
         return float(self.terms[1])
 
     def __str__(self) -> str:
-        return (f"{self.total:.3f} ± {self.standard_error:.3f} bits per number: {self.prior:.3f} at T, {self.decoder:.3f} at t = 1,"
-                f" {self.total - self.prior - self.decoder:.3f} between")  # fmt: skip
+        between = self.total - self.prior - self.decoder
+        return (f"{self.total:.3f} ± {self.standard_error:.3f} bits per number: {self.prior:.3f} at T,"
+                f" {between:.3f} between, {self.decoder:.3f} at t = 1")  # fmt: skip
 
 
 def variational_bound(
@@ -83,7 +84,8 @@ def variational_bound(
 ) -> Bound:  # fmt: skip
     """Ho et al.'s bound on −log₂ p(x0).            # (N,C,H,W), (N,) -> Bound
 
-    draws      how many t to draw for each picture; T times their mean is right on average. Every t when None
+    draws      how many t of 2 … T to draw for each picture, one from each of so many equal parts of the road: T − 1 times
+               their mean is right on average. The decoder's term, the largest, is always asked for. Every t when None
     variance   of the model's steps: "small", "large" or "learned"; the model's own, if it has learned one, when None
     seed       picture i's chance is a function of (seed, i)
 
@@ -101,19 +103,22 @@ def variational_bound(
         raise BadInput(f"variational_bound: variance {variance!r}; it must be small, large or, where the model has learned one, learned")
     if n == 0:
         raise BadInput("variational_bound: there are no images")
+    parts = int(draws) if draws and T > 1 else 0
     bits, sums, counts, home = np.zeros(n), np.zeros(T + 1), np.zeros(T + 1), place_of(model)
     with evaluating(model), no_grad():
         for indices in batches(n, batch_size):
             x0, m = backend.asarray(images[indices], like=home), len(indices)
-            for k in range(1, (draws or T) + 1):
+            for k in range(1, (1 + parts if draws else T) + 1):
                 rng = Rng(seed, step=k, first_row=int(indices[0]), like=home, stream=STREAM)
-                t = to_numpy(rng.integers(1, T + 1, m)) if draws else np.full(m, k)
+                t = np.full(m, k)
+                if draws and k > 1:
+                    t = 2 + ((k - 2 + to_numpy(rng.random(m)).astype(np.float64)) * ((T - 1) / parts)).astype(int)
                 xt = q_sample(schedule, x0, t, rng.standard_normal(x0.shape))
                 x0_hat, v = _guess(model, schedule, xt, t, labels[indices], target, clip)
                 wide = [x.astype(np.float64) for x in (x0, xt, x0_hat)]      # the tails of a bin are small differences
                 v = v.astype(np.float64) if variance == "learned" else None
                 term = to_numpy(bound_terms(schedule, wide[0], wide[1], t, wide[2], v, variance).data)
-                bits[indices] += term * (T / draws if draws else 1.0)
+                bits[indices] += term * ((T - 1) / parts if draws and k > 1 else 1.0)
                 np.add.at(sums, t, term)
                 np.add.at(counts, t, 1.0)
     prior = _prior(schedule, images)
