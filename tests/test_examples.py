@@ -87,6 +87,36 @@ def test_sample_grid_says_what_is_wrong_in_one_line(
     assert done.stderr.strip() == message
 
 
+def test_edit_digits_draws_a_sheet_by_seed(trained: tuple[Path, str]) -> None:
+    folder, _ = trained
+    made = {}
+    for out, seed in (("edits", "5"), ("edits-same", "5"), ("edits-other", "6")):
+        done = run("edit_digits", "trained/model.npz", "--data", "glyphs", "--steps", "2", "--resample", "1",
+                   "--seed", seed, "--out", out, folder=folder)
+        assert done.returncode == 0, done.stderr
+        assert "editing ten digits of glyphs in 2 steps" in done.stdout
+        assert re.search(r"upper half, completed: above +0\.000\n", done.stdout)
+        made[out] = (folder / out / "edits.png").read_bytes()
+    assert made["edits"] == made["edits-same"] != made["edits-other"]
+    with Image.open(folder / "edits" / "edits.png") as sheet:
+        assert sheet.width > 900 and sheet.height > 700
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere.npz",), "edit_digits: nowhere.npz: no such file"),
+        (("--steps", "0"), "edit_digits: sample: steps must be a whole number from 1 to 100, the model's T; got 0"),
+        (("--strength", "2"), "edit_digits: image_to_image: strength must lie between 0 and 1, got 2.0"),
+    ],
+)
+def test_edit_digits_says_what_is_wrong_in_one_line(trained: tuple[Path, str], arguments: tuple[str, ...], message: str) -> None:
+    folder, _ = trained
+    model = () if arguments[0].endswith(".npz") else ("trained/model.npz", "--steps", "1", "--resample", "0")
+    done = run("edit_digits", *model, "--data", "glyphs", *arguments, folder=folder)
+    assert (done.returncode, done.stderr.strip()) == (1, message)
+
+
 def test_gpu_quickstart_draws_and_says_what_is_missing(tmp_path: Path) -> None:
     done = run("gpu_quickstart", "--steps", "2", "--train-steps", "2", folder=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -621,3 +621,10 @@ def test_a_folder_that_cannot_be_written_to_is_told(tmp_path, write):
     with pytest.raises(BadInput, match=r"taken/a\.\w+: cannot write it \(.+\); name a folder that can be "):
         write(tmp_path / "taken" / "a.gif")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_named_rows_stand_beside_their_names_and_groups():
+    written = texts(viz.named_rows(uniform(4, 3, 1, 8, 8), ["in", "out", "there", "back"], ["a", "b"], title="both"))
+    assert {"in", "out", "there", "back", "a", "b", "both"} <= set(written)
+    with pytest.raises(BadInput, match=r"^viz.named_rows: frames must be \(R,K,C,H,W\) with R names and groups of one size, not \(3, 2, 1, 8, 8\), 3 names and 2 groups$"):
+        viz.named_rows(uniform(3, 2, 1, 8, 8), ["a", "b", "c"], ["x", "y"])

@@ -29,7 +29,7 @@ from ..backend import Array, array_module
 from ..errors import BadInput
 from .forward import q_sample
 from .guidance import Guidance
-from .samplers import Draw, Walk, check_request, in_batches, sample, sample_shape, time_steps, walks
+from .samplers import Draw, Walk, check_request, draws, in_batches, sample, sample_shape, time_steps, walks
 from .schedules import Schedule
 from .solvers import Answer, Euler, Heun
 
@@ -120,7 +120,7 @@ def inpaint(
 
 def invert(
     model: Any, schedule: Schedule, images: Any, labels: Any, steps: int | Sequence[int] | None = None, sampler: str = "ddim",
-    guidance: float | Guidance = 0.0, clip: bool | str = True, batch_size: int = 64, progress: bool = False,
+    guidance: float | Guidance = 0.0, seed: int | None = None, clip: bool | str = True, batch_size: int = 64, progress: bool = False,
 ) -> np.ndarray:  # fmt: skip
     """The noise x_T that the noise-free walk turns into these pictures.            # (N,C,H,W) -> (N,C,H,W)
 
@@ -129,19 +129,21 @@ def invert(
         x_t = a_t x̂0(x_s) + σ_t ε̂(x_s),   s < t
 
     A step up asks at its lower end and the step down at its upper, so the way back misses by what the slope changes in
-    between: less, the more steps there are. A network knows no t = 0: the first step is asked about t = 1.
+    between: less, the more steps there are. A network knows no t = 0: the first step asks about a_1 x0 at t = 1.
 
     sampler    "ddim" or, with two questions a step and an error of the second order, "heun"
     guidance   leads back only for small w: the pull of w is not the same going up (Mokady et al. 2023, section 3)
     clip       of x̂0 on the way, as in :func:`sample`; it must be the same on the way back
 
-    A picture without any noise, of which some pixels are exactly black, is a rare one among those that the model draws: its
-    noise comes out smaller than N(0, 1), by a third for digits.
+    seed       None: x0 itself, which no network has seen at t = 1, goes up; where it does not spread, as in a black ground,
+               neither does its noise, and x_T is less than N(0, 1). With a seed it goes up from a_1 x0 + σ_1 ε: x_T is
+               noise as `sample` starts from, and leads back to what the model takes for x0
     """
     labels = np.asarray(labels)
     images = checked_pictures("invert", model, images, labels, clip)
-    check_request(model, labels, 0, batch_size)
+    check_request(model, labels, seed or 0, batch_size)
     times = time_steps(schedule.T, steps)[::-1]
+    times = times if seed is None else [1, *(t for t in times if t > 1)]
     if sampler not in CLIMBS:
         raise BadInput(f"invert: sampler {sampler!r} cannot be walked up; it is one of: {', '.join(CLIMBS)}")
 
@@ -149,10 +151,12 @@ def invert(
         walk = Walk(model, schedule, labels[indices], no_noise, sampler, guidance, clip=clip)
 
         def ask(x: Array, t: int) -> Answer:
-            return walk.ask(x if t else solver.place(1)[0] * x, max(t, 1))
+            return walk.ask(x if t else float(schedule.signal[1]) * x, max(t, 1))
 
         solver = CLIMBS[sampler](schedule, ask, no_noise, len(times) - 1)
         x = backend.asarray(images[indices], like=home)
+        if seed is not None:
+            x = q_sample(schedule, x, 1, draws(seed, int(indices[0]), x.shape, home)())
         for s, t in itertools.pairwise(times):
             x, _ = solver.step(x, s, t)
             bar.update()
@@ -174,18 +178,22 @@ def decode(
 
 def interpolate(
     model: Any, schedule: Schedule, images_a: Any, images_b: Any, labels: Any, count: int = 8, steps: int | Sequence[int] | None = None,
-    sampler: str = "ddim", guidance: float | Guidance = 0.0, clip: bool | str = True, batch_size: int = 64,
+    sampler: str = "ddim", guidance: float | Guidance = 0.0, seed: int | None = None, clip: bool | str = True, batch_size: int = 64,
 ) -> np.ndarray:  # fmt: skip
     """From one picture to another by way of pictures: `slerp` of what `invert` gives, decoded.            # -> (N,count,C,H,W)
 
     The first and the last are the two themselves, as well as the way up and down finds them again.
 
     labels   (N,), what both pictures of a pair show; −1 if they show different things
+    seed     as in `invert`: with one, the ends are further from the pictures, and what lies between nearer to the data
     """
     if int(count) != count or count < 2:
         raise BadInput(f"interpolate: count must be a whole number, 2 or more; got {count}")
     how: dict[str, Any] = dict(steps=steps, sampler=sampler, guidance=guidance, clip=clip, batch_size=batch_size)
-    a, b = (invert(model, schedule, images, labels, **how) for images in (images_a, images_b))
+    a, b = (checked_pictures("interpolate", model, images, labels, clip) for images in (images_a, images_b))
+    pairs = np.stack([a, b], axis=1).reshape(-1, *a.shape[1:])                                  # a_0, b_0, a_1, b_1, …
+    latents = invert(model, schedule, pairs, np.repeat(labels, 2), seed=seed, **how)
+    a, b = latents[0::2], latents[1::2]
     between = np.stack([slerp(a, b, w) for w in np.linspace(0.0, 1.0, int(count))], axis=1)     # (N,count,C,H,W)
     pictures = decode(model, schedule, between.reshape(-1, *a.shape[1:]), np.repeat(labels, int(count)), **how)
     return pictures.reshape(between.shape)

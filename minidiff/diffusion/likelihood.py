@@ -167,8 +167,8 @@ def ode_log_likelihood(
 
         Heun, upwards:   z' = z_s + h f(z_s, s),   z_t = z_s + h (f(z_s, s) + f(z', t)) / 2,   h = S_t − S_s
 
-    and ∇·f by the same two places. The curve is that of `sample` with "heun" or "ddim"; t = 0, of which no network knows, is
-    asked about as t = 1. Data that fill no volume, such as pixels that are always black, have no density: what is measured
+    and ∇·f by the same two places. The curve is that of `sample` with "heun" or "ddim"; At t = 0, of which no network knows,
+    a_1 x0 is asked about as if it were x_1. Data that fill no volume, such as pixels that are always black, have no density: what is measured
     then is how far the model's steps come.
 
     steps     of the whole road, as in :func:`sample`: the error falls with their square
@@ -205,7 +205,7 @@ def _climb(model: Any, schedule: Schedule, z: Array, labels: np.ndarray, times: 
     spread = np.zeros((len(vs), len(z)))
     for s, t in itertools.pairwise(times):
         h = float(S[t] - S[s])
-        f_s, trace_s = _slope(model, schedule, z, max(s, 1), labels, vs, clip)
+        f_s, trace_s = _slope(model, schedule, z, s, labels, vs, clip)
         f_t, trace_t = _slope(model, schedule, z + h * f_s, t, labels, vs, clip)
         z, spread = z + (0.5 * h) * (f_s + f_t), spread + 0.5 * h * (trace_s + trace_t)
     return z, spread
@@ -213,7 +213,8 @@ def _climb(model: Any, schedule: Schedule, z: Array, labels: np.ndarray, times: 
 
 def _slope(model: Any, schedule: Schedule, z: Array, t: int, labels: np.ndarray, vs: list[Array], clip: bool) -> tuple[Array, np.ndarray]:
     """f = ε̂ − x̂0 at z, and vᵀJv for each v: the Jacobian's product with v from the left, and that with v."""
-    z, target, c = Tensor(z, requires_grad=True), getattr(model, "target", "eps"), float(schedule.signal[t] + schedule.noise[t])
+    z, target, c = Tensor(z, requires_grad=True), getattr(model, "target", "eps"), float(schedule.signal[max(t, 1)] + schedule.noise[t])
+    t = max(t, 1)                                                # a picture without noise, a_1 x0, is asked about as x_1
     with enable_grad():
         xt = c * z
         y, _ = split_answer(model, model(network_input(schedule, xt, t, target), t, labels))

@@ -9,7 +9,7 @@ from .curves import compare_curves, loss_curve, schedule_plot, step_size_plot
 from .files import animation, save
 from .graph import graph, graph_dot
 from .images import class_grid, grid, sample_sheet, to_uint8
-from .strips import film_strip, forward_strip
+from .strips import film_strip, forward_strip, named_rows
 
 __all__ = [
     "animation",
@@ -21,6 +21,7 @@ __all__ = [
     "graph_dot",
     "grid",
     "loss_curve",
+    "named_rows",
     "sample_sheet",
     "save",
     "schedule_plot",

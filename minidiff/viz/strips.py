@@ -1,4 +1,4 @@
-"""The two processes as strips: noise added from left to right, noise removed from left to right."""
+"""The two processes as strips: noise added from left to right, noise removed from left to right. And strips with names."""
 
 from __future__ import annotations
 
@@ -84,6 +84,23 @@ def film_strip(
         header=header,
         title=title,
     ).draw()
+
+
+@house_look
+def named_rows(frames: np.ndarray, names: Sequence[str], groups: Sequence[str] = (), title: str | None = None) -> Figure:
+    """Rows of pictures with a name beside each: what went in above what came out.
+
+    frames: (R,K,C,H,W), R rows of K pictures. names: R texts. groups: a text for every so many rows as make the groups
+    equally large, far left.
+    """
+    frames = as_array(frames)
+    if frames.ndim != 5 or 0 in frames.shape or len(names) != len(frames) or len(frames) % max(1, len(groups)):
+        raise BadInput(
+            f"viz.named_rows: frames must be (R,K,C,H,W) with R names and groups of one size, not {frames.shape}, "
+            f"{len(names)} names and {len(groups)} groups"
+        )
+    rows = len(frames) // max(1, len(groups))
+    return PictureTable(pixel_rows(frames), groups=groups, rows_per_group=rows, row_labels=names, title=title).draw()
 
 
 def even_choice(

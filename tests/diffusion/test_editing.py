@@ -55,7 +55,7 @@ EDITS = {
     "decode": lambda model, x, n=5, **how: decode(model, SCHEDULE, x[:n], LABELS[:n], 6, **how),
     "interpolate": lambda model, x, n=5, **how: interpolate(model, SCHEDULE, x[:n], -x[:n], LABELS[:n], 3, 4, **how),
 }  # fmt: skip
-WITH_CHANCE = ["image_to_image", "inpaint"]
+CHANCE = {"image_to_image": {"sampler": "ddim"}, "inpaint": {"sampler": "ddim"}, "denoise": {"sampler": "ddpm"}, "invert": {}, "interpolate": {}}
 EVERY = pytest.mark.parametrize("edit", EDITS)
 
 
@@ -71,11 +71,12 @@ def test_batch_size_and_number_of_pictures_change_no_picture(network, images, ed
     assert runs[0].dtype == np.float32 and np.isfinite(runs[0]).all()
 
 
-@pytest.mark.parametrize("edit", WITH_CHANCE)
+@pytest.mark.parametrize("edit", CHANCE)
 def test_the_seed_decides(network, images, edit):
-    a, b, other = (EDITS[edit](network, images, seed=seed, sampler="ddim") for seed in (1, 1, 2))
+    a, b, other = (EDITS[edit](network, images, seed=seed, **CHANCE[edit]) for seed in (1, 1, 2))
     np.testing.assert_array_equal(a, b)
     assert np.abs(a - other).max() > 0.05
+    np.testing.assert_allclose(EDITS[edit](network, images, n=2, seed=1, batch_size=1, **CHANCE[edit]), a[:2], atol=1e-4)
 
 
 @EVERY
@@ -284,9 +285,27 @@ def test_inverting_a_sample_finds_the_noise_it_came_from():
 
 
 def test_the_first_step_up_asks_about_the_first_step(oracle, images):
-    model = oracle(lambda x, t, labels: x)
-    invert(model, SCHEDULE, images, LABELS, 4)
-    assert [t for _, t, _ in model.asked] == [1, 15, 30, 45]
+    for seed in (None, 0):
+        seen = []
+        model = oracle(lambda x, t, labels, seen=seen: seen.append((t, x)) or 0 * x)
+        invert(model, SCHEDULE, images, LABELS, 4, seed=seed)
+        assert [t for t, _ in seen] == [1, 15, 30, 45]
+        away = (seen[0][1] - SCHEDULE.signal[1] * images) / SCHEDULE.noise[1]
+        assert np.abs(away).max() < 1e-4 if seed is None else away.std() == pytest.approx(1.0, abs=0.2)
+    seen.clear()
+    invert(model, SCHEDULE, images, LABELS, 60, seed=0)
+    assert [t for t, _ in seen] == list(range(1, 60))
+
+
+def test_what_does_not_spread_has_noise_by_seed_alone(knows_picture, rng):
+    """There is one picture. It stays without noise on its way up; with a seed it goes up on the noise of the first step."""
+    picture = rng.uniform(-1, 1, (1, 8, 8)).astype(np.float32)
+    model, x = knows_picture(SCHEDULE, picture), np.stack([picture] * 40)
+    for sampler in ("ddim", "heun"):
+        bare, noisy = (invert(model, SCHEDULE, x, np.zeros(40, int), 12, sampler, seed=seed) for seed in (None, 3))
+        np.testing.assert_allclose(bare, SCHEDULE.signal[-1] * x, atol=1e-4)
+        assert stats.kstest(noisy.ravel(), "norm").pvalue > 1e-4
+        np.testing.assert_allclose(decode(model, SCHEDULE, noisy, np.zeros(40, int), 12, sampler), x, atol=1e-4)
 
 
 # ----------------------------------------------------------------------------------------------- between
