@@ -73,8 +73,8 @@ def main():
     tell("there and back", back, x)
 
     # From a digit to another of its class, and to one of another class: no one label describes what lies between these.
-    one = md.diffusion.interpolate(model, schedule, x[[3]], both[[13]], labels[[3]], count=10, seed=args.seed, **climb)[0]
-    other = md.diffusion.interpolate(model, schedule, x[[4]], x[[9]], np.array([-1]), count=10, seed=args.seed, **climb)[0]
+    one = md.diffusion.interpolate(model, schedule, x[[3]], both[[13]], labels[[3]], count=10, **climb)[0]
+    other = md.diffusion.interpolate(model, schedule, x[[4]], x[[9]], np.array([-1]), count=10, **climb)[0]
 
     dark = np.where(known, x, -0.5).astype(np.float32)                        # grey where nothing is known
     sheet = viz.named_rows(

@@ -185,7 +185,7 @@ def interpolate(
     The first and the last are the two themselves, as well as the way up and down finds them again.
 
     labels   (N,), what both pictures of a pair show; −1 if they show different things
-    seed     as in `invert`: with one, the ends are further from the pictures, and what lies between nearer to the data
+    seed     as in `invert`; digits blend more smoothly without
     """
     if int(count) != count or count < 2:
         raise BadInput(f"interpolate: count must be a whole number, 2 or more; got {count}")

@@ -24,6 +24,7 @@ from minidiff.diffusion import (
     write_augmented,
 )
 from minidiff.diffusion.editing import back_and_forth, steps_below
+from minidiff.diffusion.solvers import SOLVERS, Answer
 from minidiff.diffusion.targets import predict_x0
 from minidiff.errors import BadInput
 
@@ -242,6 +243,18 @@ def test_a_solver_with_a_memory_forgets_when_it_goes_back(knows_picture, rng):
     picture = rng.uniform(-1, 1, (1, 8, 8)).astype(np.float32)
     out = inpaint(knows_picture(SCHEDULE, picture), SCHEDULE, picture[None], HALF, [0], resample=2, jump=2, steps=9, sampler="dpm++")
     np.testing.assert_allclose(out[0], picture, atol=1e-4)
+
+
+def test_a_walk_that_goes_back_up_tells_its_solver(oracle, images, monkeypatch):
+    told = []
+    monkeypatch.setattr(SOLVERS["dpm++"], "forget", lambda self: told.append(self.before) or setattr(self, "before", None))
+    inpaint(oracle(lambda x, t, labels: x), SCHEDULE, images, HALF, LABELS, resample=2, steps=3, sampler="dpm++")
+    assert len(told) == 4 and all(before is not None for before in told)
+    solver = SOLVERS["dpm++"](SCHEDULE, lambda x, t: Answer(np.sin(t * x), x), None, 3)
+    x, _ = solver.step(images, 60, 40)
+    solver.forget()
+    fresh = SOLVERS["dpm++"](SCHEDULE, solver.ask, None, 3)
+    np.testing.assert_array_equal(solver.step(x, 40, 20)[0], fresh.step(x, 40, 20)[0])
 
 
 # ------------------------------------------------------------------------------------- there and back again

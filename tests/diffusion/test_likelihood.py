@@ -9,9 +9,10 @@ from scipy import stats
 
 from minidiff import backend, models
 from minidiff.data import Mixture, eight_gaussians
-from minidiff.diffusion import Exact, dequantise, make_schedule, ode_log_likelihood, variational_bound
+from minidiff.diffusion import Exact, dequantise, likelihood, make_schedule, ode_log_likelihood, variational_bound
 from minidiff.diffusion.variance import step_back
 from minidiff.errors import BadInput
+from minidiff.tensor import Tensor
 
 SCHEDULE = make_schedule("cosine", 60)
 WIDE = Mixture(np.array([[0.7, -0.2], [-0.5, 0.6], [-0.3, -0.7]]), np.array([0.35, 0.45, 0.4]), np.array([0.5, 0.3, 0.2]))
@@ -88,6 +89,13 @@ def test_drawn_steps_are_right_on_average(network, images):
     # the standard error that one run gives is of the size of what runs differ by
     assert np.median([b.standard_error for b in some]) == pytest.approx(totals.std(ddof=1), rel=0.8)
     assert np.isnan(some[0].terms).any() and not np.isnan(whole.terms).any()
+
+
+def test_drawn_terms_that_are_all_alike_add_up_to_all(network, images, monkeypatch):
+    monkeypatch.setattr(likelihood, "bound_terms", lambda schedule, x0, *_: Tensor(np.ones(len(x0))))
+    for draws in (None, 1, 7, 100):
+        bound = variational_bound(network, SCHEDULE, images, LABELS, draws)
+        assert bound.total - bound.prior == pytest.approx(60)
 
 
 def test_each_pictures_chance_is_its_own(network, images):
@@ -168,6 +176,17 @@ def test_hutchinsons_trace_is_right_within_its_standard_error():
     z = (found.nats - exact.nats)[told] / found.standard_error[told]
     assert told.mean() > 0.5 and np.abs(z).max() < 6 and np.sqrt(np.square(z).mean()) == pytest.approx(1.0, abs=0.35)
     assert np.isnan(ode_log_likelihood(model, schedule, x[:2], labels[:2], 5, clip=False).standard_error).all()
+
+
+def test_a_guess_is_clipped_as_the_sampler_clips_it():
+    """Data around 3 and around 5 are all at 1, where guesses end."""
+    schedule, x, labels = make_schedule("cosine", 60), np.zeros((2, 2), np.float32), np.zeros(2, int)
+    found = {}
+    for clip in (True, False):
+        found[clip] = [ode_log_likelihood(Exact(Mixture(np.full((1, 2), m), np.array([0.01])), schedule), schedule, x, labels, exact=True, clip=clip).nats
+                       for m in (3.0, 5.0)]  # fmt: skip
+    np.testing.assert_allclose(*found[True])
+    assert np.abs(found[False][0] - found[False][1]).min() > 1
 
 
 def test_gaussian_pixels_have_their_entropy_in_bits(rng):
