@@ -134,7 +134,6 @@ def invert(
     sampler    "ddim" or, with two questions a step and an error of the second order, "heun"
     guidance   leads back only for small w: the pull of w is not the same going up (Mokady et al. 2023, section 3)
     clip       of x̂0 on the way, as in :func:`sample`; it must be the same on the way back
-
     seed       None: x0 itself, which no network has seen at t = 1, goes up; where it does not spread, as in a black ground,
                neither does its noise, and x_T is less than N(0, 1). With a seed it goes up from a_1 x0 + σ_1 ε: x_T is
                noise as `sample` starts from, and leads back to what the model takes for x0
