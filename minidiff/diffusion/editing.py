@@ -273,6 +273,7 @@ def back_and_forth(times: list[int], resample: int, jump: int) -> list[int]:
 
 
 def no_noise() -> Array:
+    """In the place of fresh noise, for a walk that must not draw any."""
     raise AssertionError("this walk draws no noise")
 
 

@@ -250,6 +250,7 @@ def _bar(total: int, progress: bool) -> Any:
 
 
 def check_request(model: Any, labels: np.ndarray, seed: int, batch_size: int) -> None:
+    """Labels that the model knows, a seed and a batch size that can be. Raises BadInput."""
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise BadInput(f"sample: labels must be a row of integers, got {labels.dtype} of shape {labels.shape}")
     classes = model.config["num_classes"]

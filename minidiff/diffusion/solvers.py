@@ -137,6 +137,7 @@ class DPMSolverPlusPlus(Solver):
     before: tuple[Array, float] | None = None
 
     def forget(self) -> None:
+        """The answer before is of another place: the walk went back up."""
         self.before = None
 
     def step(self, xt: Array, t: int, s: int) -> tuple[Array, Array]:

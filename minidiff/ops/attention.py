@@ -46,6 +46,7 @@ class Attention(FusedOp):
     portable = True
 
     def takes_bfloat16(self, q: Array, k: Array, v: Array, bias: Array | None = None) -> bool:
+        """Only where the kernel does all of it: array libraries do not compute in bfloat16."""
         return self._kernel("attention", q, k, v, bias) is not None
 
     def forward(self, q: Array, k: Array, v: Array, bias: Array | None = None) -> Array:
