@@ -49,7 +49,7 @@ def main():
     both, labels = digits(name, size), np.arange(10)
     x, steps = both[:10], min(args.steps, schedule.T)
     how = dict(steps=steps, guidance=args.guidance, seed=args.seed)
-    print(f"{loaded.path}: {model.num_parameters():,} parameters; editing ten digits of {name} in {steps} steps")
+    print(f"{args.model}: {model.num_parameters():,} parameters; editing ten digits of {name} in {steps} steps")
 
     def tell(what, a, b):
         print(f"{what:42s} {distance(a, b):.3f}")
