@@ -119,6 +119,21 @@ def test_clipping_keeps_every_guess_and_the_result_in_range(oracle, sampler):
     assert np.abs(sample(model, SCHEDULE, [0, 1], clip=False, **options)).max() > 1.0 and max(guesses) > 1.0
 
 
+def test_dynamic_thresholding_brings_each_picture_into_range_by_a_size_of_its_own(rng):
+    """A picture within [−1,1] is left alone; a larger one is divided by its 99.5 % quantile, and only the rest is cut."""
+    x0 = rng.standard_normal((3, 1, 20, 20)).astype(np.float32)
+    x0[0] = np.clip(0.3 * x0[0], -1, 1)
+    y = samplers.clipped(x0, "dynamic")
+    assert y.dtype == np.float32 and np.abs(y).max() <= 1.0
+    np.testing.assert_array_equal(y[0], x0[0])
+    for plain, bright in zip(x0[1:], y[1:], strict=True):
+        size = np.sort(np.abs(plain).ravel())[int(0.995 * 399)]
+        inside = np.abs(plain) <= size
+        assert size > 1.5 and (~inside).sum() == 2
+        np.testing.assert_allclose(bright[inside], plain[inside] / size, rtol=1e-6)
+        np.testing.assert_array_equal(bright[~inside], np.sign(plain[~inside]))
+
+
 # --------------------------------------------------------------------------------- seeds and batches
 
 
