@@ -1,6 +1,6 @@
 """Which choice makes what difference: one small network, one small budget, one thing changed at a time.
 
-    python examples/recipes.py                              # all of it: about half an hour on two cores
+    python examples/recipes.py                              # all of it: an hour or two on two cores
     python examples/recipes.py --part recipes --only base eps-linear flow
     python examples/recipes.py --part samplers              # how many questions each sampler must ask
     python examples/recipes.py --list
@@ -53,8 +53,16 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "no-clock": ("nothing said of the step", {"model": {"clock": False}}),
 }  # fmt: skip
 
-SIZES = {"report-size": [32, 64, 128], "large": [64, 128, 256]}         # the report's experiment 1: wider channels
-SAMPLERS = {"ddpm": "base", "ddim": "base", "dpm++": "base", "heun": "base", "euler": "flow"}   # and the recipe it draws with
+# The report's experiment 1, wider channels; beside its own network, which hears the class at the bottleneck alone.
+SIZES: dict[str, dict[str, Any]] = {
+    "report": {"channels": [32, 64, 128], "condition": "before-mid", "time_dim": 8},
+    "report-film": {"channels": [32, 64, 128], "time_dim": 8},
+    "large": {"channels": [64, 128, 256], "condition": "before-mid", "time_dim": 8},
+    "large-film": {"channels": [64, 128, 256], "time_dim": 8},
+}
+# Which sampler draws with which network: the bundled one, and one trained just as long on the straight road.
+SAMPLERS = (("ddpm", "mnist"), ("ddim", "mnist"), ("dpm++", "mnist"), ("heun", "mnist"),
+            ("euler", "mnist-flow"), ("midpoint", "mnist-flow"), ("heun", "mnist-flow"))  # fmt: skip
 EVALUATIONS = (5, 10, 20, 50, 100)
 
 
@@ -68,7 +76,7 @@ def trained(name: str, config: train.Config, out: Path) -> tuple[Path, dict[str,
     return model, {key: record[key] for key in ("parameters", "seconds", "validation_losses") if key in record}
 
 
-def verdict(path: Path, args: argparse.Namespace, sampler: str = "ddpm", steps: int = 50) -> dict[str, Any]:
+def verdict(path: Path | str, args: argparse.Namespace, sampler: str = "ddpm", steps: int = 50) -> dict[str, Any]:
     """What the judge and the Fréchet distance say of samples, and the seconds that they took."""
     loaded = train.load_model(path)
     labels, start = np.arange(args.n) % 10, time.perf_counter()
@@ -80,7 +88,7 @@ def verdict(path: Path, args: argparse.Namespace, sampler: str = "ddpm", steps: 
 
 
 def config_of(changes: dict[str, Any], args: argparse.Namespace, **others: Any) -> train.Config:
-    """The preset tiny with the changes of a recipe."""
+    """The preset tiny with the changes of a recipe; `others` go before these."""
     tiny = train.preset("tiny")
     model = {**tiny.model, **BASE["model"], **changes.get("model", {}), **others.pop("model", {})}
     return tiny.replace(data=args.data, seed=args.seed, sheet_every=0, validate=1024, steps=others.pop("steps", args.steps), model=model,
@@ -89,25 +97,36 @@ def config_of(changes: dict[str, Any], args: argparse.Namespace, **others: Any) 
 
 
 def run_recipes(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Each recipe trained and judged."""
+    """Each recipe trained and judged, with every seed; the mean over seeds, how far they lie apart, and the runs."""
     rows = []
     for name in args.only or RECIPES:
         what, changes = RECIPES[name]
-        path, training = trained(name, config_of(changes, args), args.out)
-        rows.append({"recipe": name, "what": what, **training, **verdict(path, args)})
-        print(f"{name:<18} class accuracy {rows[-1]['class_accuracy']:6.1%}  Fréchet {rows[-1]['frechet']:7.1f}  {what}", flush=True)
+        runs = [of_seed(name, changes, args, args.seed + k) for k in range(args.seeds)]
+        row = {"recipe": name, "what": what, "parameters": runs[0]["parameters"], "frechet_floor": runs[0]["frechet_floor"],
+               "frechet_noise": runs[0]["frechet_noise"]}  # fmt: skip
+        for key in ("class_accuracy", "frechet"):
+            values = np.array([run[key] for run in runs])
+            row |= {key: float(values.mean()), f"{key}_deviation": float(values.std(ddof=1)) if len(runs) > 1 else None}
+        rows.append({**row, "runs": runs})
+        print(f"{name:<18} class accuracy {row['class_accuracy']:6.1%}  Fréchet {row['frechet']:7.1f}  {what}", flush=True)
     return rows
 
 
+def of_seed(name: str, changes: dict[str, Any], args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """One run of a recipe: its training, and what is said of its samples, which are drawn from the same noise for all seeds."""
+    path, training = trained(name if seed == 0 else f"{name}-seed-{seed}", config_of(changes, args).replace(seed=seed), args.out)
+    return {"seed": seed, **training, **verdict(path, args)}
+
+
 def run_sizes(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """The report's network beside one twice as wide: parameters, memory, time, and samples after a quarter of the steps."""
+    """The report's network beside one twice as wide: parameters, memory, time, and samples after as many steps."""
     rows = []
-    for name, channels in SIZES.items():
-        config = config_of({}, args, steps=args.steps // 4, model={"channels": channels, "patch": 1})
-        path, training = trained(name, config, args.out)
-        model, memory = train.load_model(path).model, peak_memory(name, args)
-        rows.append({"network": name, "channels": channels, **training, "steps_of_training": config.steps, "batch": config.batch,
-                     "megabytes_of_weights_and_moments": 12 * model.num_parameters() / 2**20, "peak_memory_mb": memory,
+    for name, model in SIZES.items():
+        config = config_of({}, args, model={**model, "patch": 1})
+        path, training = trained(f"size-{name}", config, args.out)
+        memory = peak_memory(name, args)
+        rows.append({"network": name, **model, **training, "steps_of_training": config.steps, "batch": config.batch,
+                     "megabytes_of_weights_and_moments": 12 * training["parameters"] / 2**20, "peak_memory_mb": memory,
                      "seconds_a_step": training["seconds"] / config.steps, **verdict(path, args)})  # fmt: skip
         print(f"{name:<12} {rows[-1]['parameters']:>9,} parameters  {rows[-1]['seconds_a_step']:.2f} s a step  {memory:.0f} MB  "
               f"class accuracy {rows[-1]['class_accuracy']:.1%}  Fréchet {rows[-1]['frechet']:.1f}", flush=True)  # fmt: skip
@@ -125,7 +144,7 @@ def print_memory(name: str, args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         for batch, steps in ((1, 1), (train.preset("tiny").batch, 3)):
             before = resident("VmRSS")
-            config = config_of({}, args, steps=steps, model={"channels": SIZES[name], "patch": 1}, batch=batch, limit=64)
+            config = config_of({}, args, steps=steps, model={**SIZES[name], "patch": 1}, batch=batch, limit=64)
             train.Trainer(config.replace(validate=0), Path(folder) / str(batch), progress=False).run()
     print((resident("VmHWM") - before) / 1e6)
     return 0
@@ -137,16 +156,23 @@ def resident(kind: str) -> float:
     return 1024.0 * int(line.split()[1])
 
 
+def flow_config(args: argparse.Namespace) -> train.Config:
+    """The preset mnist as the bundled model was trained, but for the road."""
+    mnist = train.preset("mnist")
+    return mnist.replace(data=args.data, steps=args.flow_steps, sheet_every=0, seed=args.seed, schedule={"name": "flow", "T": 100},
+                         model={**mnist.model, "target": "flow"})  # fmt: skip
+
+
 def run_samplers(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Each sampler with as many questions to the network as it is allowed."""
     rows = []
-    for sampler, recipe in SAMPLERS.items():
-        path, _ = trained(recipe, config_of(RECIPES[recipe][1], args), args.out)
+    for sampler, recipe in SAMPLERS:
+        path = trained(recipe, flow_config(args), args.out)[0] if recipe == "mnist-flow" else recipe
         for evaluations in EVALUATIONS:
             steps = -(-evaluations // diffusion.EVALUATIONS[sampler])            # Heun's last step asks once
             found = verdict(path, args, sampler, steps)
             rows.append({"recipe": recipe, "evaluations": evaluations, **found})
-            print(f"{sampler:<6} {evaluations:>4} evaluations  class accuracy {found['class_accuracy']:6.1%}  Fréchet {found['frechet']:7.1f}", flush=True)
+            print(f"{recipe:<10} {sampler:<8} {evaluations:>4} evaluations  class accuracy {found['class_accuracy']:6.1%}  Fréchet {found['frechet']:7.1f}", flush=True)
     return rows
 
 
@@ -160,9 +186,11 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="say which recipes there are, and run nothing")
     parser.add_argument("--data", default="mnist", help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=1000, help="optimiser steps of a recipe (default: %(default)s)")
+    parser.add_argument("--flow-steps", type=int, default=2500, help="of the straight road's network, for samplers (default: %(default)s)")
     parser.add_argument("--n", type=int, default=500, help="samples to judge (default: %(default)s)")
     parser.add_argument("--guidance", type=float, default=1.0, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the samples, and the first of the trainings")
+    parser.add_argument("--seeds", type=int, default=1, help="how often each recipe is trained (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/recipes"), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="DIR", help="folder for the records")
     parser.add_argument("--memory", choices=SIZES, help=argparse.SUPPRESS)
@@ -182,7 +210,7 @@ def main() -> int:
             if args.json is not None:
                 records.write_json(args.json / f"{part}.json", {
                     "command": records.command_line(), "commit": records.commit(), "time": records.now(), "versions": records.versions(),
-                    "machine": records.machine("cpu", md.get_num_threads()), "n": args.n, "guidance": args.guidance, "seed": args.seed,
+                    "machine": records.machine("cpu", md.get_num_threads()), "n": args.n, "guidance": args.guidance, "seed": args.seed, "seeds": args.seeds,
                     "steps_of_training": args.steps, "judge_test_accuracy": evaluate.load_judge().accuracy, "rows": rows,
                 })  # fmt: skip
     except BadInput as error:
