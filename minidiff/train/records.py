@@ -76,12 +76,14 @@ def machine(device: str, threads: int) -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """How this process was started, as one would type it."""
-    script = Path(sys.argv[0])
+    """How this process was started, as one would type it in the project's folder; of other folders only the script's name."""
+    script, project = Path(sys.argv[0]).resolve(), Path(__file__).resolve().parents[2]
     if script.name == "__main__.py":
         program = f"python -m {script.parent.name}"
+    elif script.suffix == ".py":
+        program = f"python {script.relative_to(project) if script.is_relative_to(project) else script.name}"
     else:
-        program = f"python {script.name}" if script.suffix == ".py" else script.name
+        program = script.name
     return " ".join([program, *map(shlex.quote, sys.argv[1:])])
 
 

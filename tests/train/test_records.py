@@ -8,6 +8,8 @@ from minidiff.errors import BadInput
 from minidiff.train import records
 from minidiff.train.records import Metrics, epoch_losses, read_metrics, validation_losses
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
 
 def _write(path: Path, rows: list[dict]) -> None:
     metrics = Metrics(path)
@@ -78,7 +80,8 @@ def test_json_is_written_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("argv", "line", "typed"), [
     (["/usr/bin/minidiff", "train", "--out", "my runs/a"], "minidiff train --out 'my runs/a'", "minidiff plot 'a b' 3"),
     (["/lib/minidiff/__main__.py", "demo"], "python -m minidiff demo", "python -m minidiff plot 'a b' 3"),
-    (["examples/train.py", "5"], "python train.py 5", "minidiff plot 'a b' 3"),
+    ([str(EXAMPLES / "train_mnist.py"), "5"], "python examples/train_mnist.py 5", "minidiff plot 'a b' 3"),
+    (["/elsewhere/train.py", "5"], "python train.py 5", "minidiff plot 'a b' 3"),
 ])
 def test_commands_can_be_typed_again(monkeypatch: pytest.MonkeyPatch, argv: list[str], line: str, typed: str) -> None:
     monkeypatch.setattr("sys.argv", argv)
