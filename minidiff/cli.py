@@ -108,7 +108,8 @@ def _add_train(commands: Any) -> None:
     p.add_argument("--ema", type=float, metavar="DECAY", help="decay of the averaged weights, 0 for none")
     p.add_argument("--drop", type=float, metavar="RATE", help="share of samples that lose their label")
     p.add_argument("--clip", type=float, metavar="NORM", help="largest gradient norm, 0 for any")
-    p.add_argument("--schedule", metavar="NAME", help="noise schedule: linear, rescaled-linear, cosine")
+    p.add_argument("--style", nargs="+", metavar="NAME", help="tell the network these values too: slant, weight (default: none)")
+    p.add_argument("--schedule", metavar="NAME", help="noise schedule: linear, rescaled-linear, cosine, sigmoid, flow, edm")
     p.add_argument("-T", type=int, metavar="T", help="diffusion steps")
     p.add_argument("--limit", type=int, metavar="N", help="train on the first N images only")
     p.add_argument("--seed", type=int, metavar="N")
@@ -160,6 +161,7 @@ def _add_sampler(p: argparse.ArgumentParser) -> None:
                    help="the steps on which it acts, as parts of T (default: all)")
     p.add_argument("--guidance-rescale", type=float, default=0.0, metavar="PHI", help="bring contrast back, 0 to 1 (default: none)")
     p.add_argument("--negative", type=int, default=-1, metavar="CLASS", help="lean away from this class (default: from none in particular)")
+    p.add_argument("--style", nargs="+", metavar="NAME=VALUE", help="such as slant=20 weight=3, of a model trained with them (default: any)")
     p.add_argument("--no-clip", action="store_true", help="let the guess of the picture leave [-1, 1]")
 
 
@@ -177,9 +179,24 @@ def _sampling(command: str, args: argparse.Namespace, loaded: Any) -> dict[str, 
         raise BadInput(f"{command}: --steps must be 1 to {T} (the T of this model), got {args.steps}")
     if not -1 <= args.negative < classes:
         raise BadInput(f"{command}: --negative must be a class, 0 to {classes - 1}, or -1; got {args.negative}")
+    style = parse_style(command, args.style, loaded.style) if args.style else None
     guidance = diffusion.Guidance(w, tuple(args.guidance_interval), args.guidance_rescale, args.negative)
     return {"sampler": args.sampler, "steps": args.steps, "guidance": guidance, "eta": args.eta, "churn": args.churn,
-            "seed": args.seed, "clip": not args.no_clip}  # fmt: skip
+            "seed": args.seed, "clip": not args.no_clip, "style": style}  # fmt: skip
+
+
+def parse_style(command: str, asked: Sequence[str], scale: Any) -> Any:
+    """``["slant=20"]`` -> the row that the network is told. Raises BadInput."""
+    if scale is None:
+        raise BadInput(f"{command}: this model has learned no style; leave --style out, or train one with --style")
+    wanted: dict[str, float] = {}
+    for part in asked:
+        name, _, value = part.partition("=")
+        try:
+            wanted[name] = float(value)
+        except ValueError:
+            raise BadInput(f"{command}: cannot read --style {part}; write {scale.names[0]}={scale.mean[0]:.0f}") from None
+    return scale.asked(wanted)
 
 
 def _add_place(p: argparse.ArgumentParser) -> None:
@@ -269,7 +286,7 @@ def _demo(args: argparse.Namespace) -> int:
     return _report(outcome, Path(args.out) / "run")
 
 
-OVERRIDES = ("data", "epochs", "steps", "batch", "lr", "ema", "drop", "clip", "limit", "seed", "device", "precision", "threads",
+OVERRIDES = ("data", "style", "epochs", "steps", "batch", "lr", "ema", "drop", "clip", "limit", "seed", "device", "precision", "threads",
              "sheet_every", "checkpoint_every")
 
 
@@ -459,8 +476,8 @@ def _draw(args: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     options = _sampling("evaluate", args, loaded)
     with backend.precision(args.precision):
         images = diffusion.sample(loaded.model, loaded.schedule, labels, **options, progress=sys.stderr.isatty())
-    g = options.pop("guidance")
-    how = {**options, "guidance": g.w, "guidance_interval": list(g.interval), "guidance_rescale": g.rescale, "negative": g.negative}
+    g, style = options.pop("guidance"), options.pop("style")
+    how = {**options, **({} if style is None else {"style": args.style}), "guidance": g.w, "guidance_interval": list(g.interval), "guidance_rescale": g.rescale, "negative": g.negative}
     return images, labels, {"model": args.model, **how}
 
 

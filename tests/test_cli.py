@@ -136,6 +136,8 @@ BAD = [
     ("sample RUN --guidance-interval 0.5 0.2 --out a.png",
      "sample: the interval of guidance must be two parts of T, 0 <= low <= high <= 1; got (0.5, 0.2)"),
     ("sample RUN --guidance-rescale 2 --out a.png", "sample: rescale must lie between 0 and 1, got 2.0"),
+    ("sample RUN --style slant=20 --out a.png", "sample: this model has learned no style; leave --style out, or train one with --style"),
+    ("train --style mood --data glyphs", "glyphs: nothing is known of the style 'mood'; there is slant, weight, face"),
     ("evaluate RUN --sampler magic", "evaluate: unknown sampler 'magic'; there are ddpm, ddim, euler, midpoint, heun, dpm++"),
     ("sample RUN --device tpu --out a.png", "device 'tpu' is unknown; it is one of: cpu, cuda"),
     ("sample mnits --out a.png", "mnits: no such file, and no bundled model of this name (bundled: "),
@@ -424,3 +426,19 @@ def test_every_option_of_a_sampler_changes_what_is_drawn(here: Path, run: Path, 
         with np.load(f"{len(drawn)}.npz") as archive:
             drawn.append(archive["images"])
     assert np.abs(drawn[0] - drawn[1]).max() > 1e-3
+
+
+def test_style_can_be_trained_and_asked_for(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "small", SMALL)
+    assert say(capsys, "train", "--preset", "small", "--style", "slant", "weight", "--out", "styled")[0] == 0
+    for k, style in enumerate((["slant=-25"], ["slant=25"], ["slant=25", "weight=4"])):
+        status, _, err = say(capsys, "sample", "styled", "--classes", "1,7", "--per-class", 2, "--steps", 4, "--style", *style, "--out", f"{k}.npz")
+        assert status == 0, err
+    drawn = [np.load(f"{k}.npz")["images"] for k in range(3)]
+    assert abs(drawn[0] - drawn[1]).max() > 1e-4 and abs(drawn[1] - drawn[2]).max() > 1e-4
+    for asked, message in (("mood=1", "style 'mood' is not in this model; it knows slant, weight"),
+                           ("slant", "sample: cannot read --style slant; write slant=")):  # fmt: skip
+        status, _, err = say(capsys, "sample", "styled", "--style", asked, "--out", "a.npz")
+        assert status == 2 and message in err
+    assert say(capsys, "evaluate", "styled", "--n", 10, "--steps", 2, "--style", "weight=4", "--json", "v.json")[0] == 0
+    assert json.loads(Path("v.json").read_text())["style"] == ["weight=4"]

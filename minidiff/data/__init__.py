@@ -6,7 +6,8 @@ from minidiff.data.idx import read_idx
 from minidiff.data.loader import DataLoader
 from minidiff.data.mnist import find_mnist
 from minidiff.data.plane import FIGURES, Mixture, eight_gaussians, points
+from minidiff.data.style import MEASURES, StyleScale, style_values
 from minidiff.files import cache_folder
 
-__all__ = ["FIGURES", "NAMES", "SPLITS", "Check", "DataLoader", "Dataset", "Entry", "Mixture", "available", "cache_folder",
-           "eight_gaussians", "fetch", "find_mnist", "from_model", "load", "points", "read_idx", "to_model", "verify"]
+__all__ = ["FIGURES", "MEASURES", "NAMES", "SPLITS", "Check", "DataLoader", "Dataset", "Entry", "Mixture", "StyleScale", "available", "cache_folder",
+           "eight_gaussians", "fetch", "find_mnist", "from_model", "load", "points", "read_idx", "style_values", "to_model", "verify"]

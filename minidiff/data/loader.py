@@ -13,7 +13,7 @@ import numpy as np
 from minidiff.data.dataset import Dataset, to_model
 from minidiff.errors import BadInput
 
-Batch = tuple[np.ndarray, np.ndarray]
+Batch = tuple[np.ndarray, ...]
 
 
 class DataLoader:
@@ -23,7 +23,8 @@ class DataLoader:
     left over at its end. The order is thus a function of the seed and the number of the batch alone:
     neither `prefetch` nor a restart can change it, and one number is all that a checkpoint must keep.
 
-    ``next(loader)`` gives (images float32 (B,C,size,size) in [−1, 1], labels int64 (B,)).
+    ``next(loader)`` gives (images float32 (B,C,size,size) in [−1, 1], labels int64 (B,)), and beside them the rows of
+    `style` (B,S), if that is given.
 
     Args:
         dataset: the images and labels.
@@ -31,6 +32,7 @@ class DataLoader:
         seed: any non-negative whole number.
         shuffle: False visits the samples in their own order, every epoch.
         size: height and width of the batches in pixels; smaller images are padded with black.
+        style: further values of each sample, (N,S), such as `StyleScale.told` gives.
         prefetch: how many batches a background thread prepares ahead; 0 prepares each when it is asked for.
 
     The thread starts with the first batch, is never more than `prefetch` batches ahead, and ends with
@@ -42,7 +44,7 @@ class DataLoader:
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, *, seed: int = 0, shuffle: bool = True,
-                 size: int = 32, prefetch: int = 2) -> None:
+                 size: int = 32, prefetch: int = 2, style: np.ndarray | None = None) -> None:
         if not 1 <= batch_size <= len(dataset):
             raise BadInput(f"DataLoader: a batch of {batch_size} from {len(dataset):,} samples; "
                            f"batch_size must be 1 to {len(dataset):,}")
@@ -50,8 +52,10 @@ class DataLoader:
             raise BadInput(f"DataLoader: seed is {seed}; it must be 0 or more")
         if prefetch < 0:
             raise BadInput(f"DataLoader: prefetch is {prefetch}; it must be 0 or more")
+        if style is not None and (style.ndim != 2 or len(style) != len(dataset)):
+            raise BadInput(f"DataLoader: style must be ({len(dataset)}, S), a row for each sample, got {style.shape}")
         to_model(dataset.images[:1], size)          # a size that does not fit fails here, not in the thread
-        self._batches = _Batches(dataset, int(batch_size), int(seed), bool(shuffle), int(size))
+        self._batches = _Batches(dataset, int(batch_size), int(seed), bool(shuffle), int(size), style)
         self._prefetch = int(prefetch)
         self._position = 0
         self._thread: _Prefetcher | None = None
@@ -140,9 +144,10 @@ class DataLoader:
 class _Batches:
     """Batch number k of an endless sequence, computed from k alone."""
 
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int, shuffle: bool, size: int) -> None:
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int, shuffle: bool, size: int,
+                 style: np.ndarray | None) -> None:
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self.shuffle, self.size = shuffle, size
+        self.shuffle, self.size, self.style = shuffle, size, style
         self.per_epoch = len(dataset) // batch_size
         self._order: tuple[int, np.ndarray] | None = None
 
@@ -153,7 +158,8 @@ class _Batches:
     def make(self, k: int) -> Batch:
         e, b = divmod(k, self.per_epoch)
         indices = self.order_of(e)[b * self.batch_size:(b + 1) * self.batch_size]
-        return to_model(self.dataset.images[indices], self.size), self.dataset.labels[indices]
+        images, labels = to_model(self.dataset.images[indices], self.size), self.dataset.labels[indices]
+        return (images, labels) if self.style is None else (images, labels, self.style[indices])
 
     def order_of(self, e: int) -> np.ndarray:
         """The samples of an epoch, in the order in which they are visited."""

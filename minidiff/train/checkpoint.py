@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.style import StyleScale
 from ..errors import BadInput
 from ..files import atomic_path
 
@@ -124,6 +125,11 @@ class Loaded:
         """Names of the classes, index = label."""
         return tuple(self.meta.get("classes") or map(str, range(self.meta["model"]["num_classes"])))
 
+    @property
+    def style(self) -> StyleScale | None:
+        """The style values that the model has learned beside the class, and their scale."""
+        return StyleScale.from_json(self.meta["style"]) if self.meta.get("style") else None
+
 
 def pretrained_folder() -> Path:
     """Where the bundled models lie inside the package."""
@@ -220,5 +226,5 @@ def export(source: str | Path, target: str | Path, half: bool = True) -> Path:
         overflow = [k for k, v in weights.items() if v.dtype.kind == "f" and not np.isfinite(v).all()]
         if overflow:
             raise BadInput(f"{path}: {overflow[0]} does not fit half precision; export with half=False")
-    kept = ("model", "schedule", "config", "classes", "step", "epoch")
+    kept = ("model", "schedule", "config", "classes", "style", "step", "epoch")
     return save(target, {"model": weights}, {"kind": "weights", **{k: meta[k] for k in kept if k in meta}})

@@ -50,6 +50,7 @@ class Config:
     lr_floor: float = 0.0                    # where the cosine ends
     clip: float = 0.0                        # largest global gradient norm
     ema: float = 0.0                         # decay of the averaged weights
+    style: tuple[str, ...] = ()              # values that the network is told beside the class: see data.style
     drop: float = 0.1                        # rate at which a sample loses its label, for guidance
     weighting: str = "uniform"               # how much a step's error counts: see diffusion.loss_weight
     times: str = "uniform"                   # how steps are drawn: see diffusion.loss
@@ -68,6 +69,7 @@ class Config:
     validate: int = 512                      # held-out images of the validation loss
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "style", tuple(self.style))     # JSON knows lists alone
         _check(self)
 
     def replace(self, **changes: Any) -> Config:
@@ -109,6 +111,8 @@ def _plain(value: Any) -> str:
         return ", ".join(f"{k}={_plain(v)}" for k, v in value.items()) or "defaults"
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
     return str(value)
 
 

@@ -101,10 +101,14 @@ class Trainer:
         backend.manual_seed(c.seed)
         train = data.load(c.data, "train", limit=c.limit)
         self.classes = tuple(train.classes)
-        self.loader = data.DataLoader(train, c.batch, seed=c.seed, size=c.image_size)
+        values = data.style_values(train, c.style)
+        self.style = data.StyleScale.of(values, c.style) if c.style else None
+        self.loader = data.DataLoader(train, c.batch, seed=c.seed, size=c.image_size,
+                                      style=None if self.style is None else self.style.told(values))
         channels = 1 if train.images.ndim == 3 else train.images.shape[1]
+        style_dim = {"style_dim": len(c.style)} if c.style else {}
         self.model = models.build({"in_channels": channels, "image_size": c.image_size,
-                                    "num_classes": len(self.classes), **c.model}).to(c.device)
+                                    "num_classes": len(self.classes), **style_dim, **c.model}).to(c.device)
         self.optimizer = _optimizer(c, self.model)
         self.total = c.total_steps(self.loader.batches_per_epoch)
         self.lr_schedule = _lr_schedule(c, self.optimizer, self.total)
@@ -146,7 +150,7 @@ class Trainer:
     def _graph_step(self) -> GraphStep | None:
         """The step that stays on the GPU, where the model is there and can be trained by it."""
         c = self.config
-        if obstacle(self.model, self.optimizer) is not None:
+        if self.style is not None or obstacle(self.model, self.optimizer) is not None:    # style lies with the CPU's loader
             return None
         dataset = self.loader.dataset
         images = dataset.images[:, None] if dataset.images.ndim == 3 else dataset.images
@@ -197,18 +201,18 @@ class Trainer:
             "loss": f"{self.smooth_loss:.4f}", "images/s": f"{self.step * self.config.batch / self.seconds:.0f}",
             "lr": f"{results[-1][2]:.1e}"})
 
-    def update(self, x0: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    def update(self, x0: np.ndarray, labels: np.ndarray, style: np.ndarray | None = None) -> tuple[float, float]:
         """One gradient step on a batch: the loss before it, and the gradient's norm before clipping."""
         with backend.precision(self.config.precision):
-            return self._update(x0, labels)
+            return self._update(x0, labels, style)
 
-    def _update(self, x0: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    def _update(self, x0: np.ndarray, labels: np.ndarray, style: np.ndarray | None) -> tuple[float, float]:
         c = self.config
         x0 = backend.to_device(x0, c.device)
         # t, eps and the label dropout are a function of the seed and the step: the same on every device, and nothing
         # that a checkpoint must keep.
         rng = Rng(c.seed, step=self.step, like=x0)
-        loss = diffusion.loss(self.model, self.schedule, x0, labels, rng, c.drop, c.weighting, c.times)
+        loss = diffusion.loss(self.model, self.schedule, x0, labels, rng, c.drop, c.weighting, c.times, style)
         value = float(loss.item())
         if not math.isfinite(value):
             raise self._diverged(f"the loss is {value}")
@@ -276,14 +280,15 @@ class Trainer:
         c = self.config
         if not hasattr(self, "_held_out"):
             held_out = data.load(c.data, "test", limit=c.validate)
-            self._held_out = data.to_model(held_out.images, size=c.image_size), held_out.labels
-        images, labels = self._held_out
+            style = None if self.style is None else self.style.told(data.style_values(held_out, c.style))
+            self._held_out = data.to_model(held_out.images, size=c.image_size), held_out.labels, style
+        images, labels, style = self._held_out
         total = 0.0
         for start in range(0, len(images), c.batch):
             part = slice(start, start + c.batch)
             x0 = backend.to_device(images[part], c.device)
             rng = Rng(VALIDATION_SEED, first_row=start, like=x0)
-            loss = diffusion.loss(self.model, self.schedule, x0, labels[part], rng, drop=0.0)
+            loss = diffusion.loss(self.model, self.schedule, x0, labels[part], rng, drop=0.0, style=None if style is None else style[part])
             total += float(loss.item()) * len(images[part])
         return total / len(images)
 
@@ -307,7 +312,7 @@ class Trainer:
     def _meta(self) -> dict[str, Any]:
         """What describes the model, in every kind of checkpoint."""
         return {"config": self.config.to_json(), "model": self.model.config, "schedule": self.schedule.config,
-                "classes": list(self.classes), "step": self.step,
+                "classes": list(self.classes), **({} if self.style is None else {"style": self.style.to_json()}), "step": self.step,
                 "epoch": round(self.step / self.loader.batches_per_epoch, 5)}
 
     def save(self) -> Path:

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from minidiff import data
 from minidiff.data import DataLoader, Dataset, to_model
 from minidiff.errors import BadInput
 
@@ -221,3 +222,20 @@ def test_an_error_in_the_thread_is_raised_by_the_batch_that_needs_it(prefetch):
         after = take(loader, 3)          # it works again: nothing was skipped
     with DataLoader(numbered(), 5, prefetch=0) as plain:
         assert before + after == take(plain, 6)
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_rows_of_style_come_with_their_samples(prefetch: int) -> None:
+    glyphs = data.load("glyphs", "test", limit=30)
+    style = np.stack([np.arange(30), glyphs.labels], 1).astype(np.float32)
+    with data.DataLoader(glyphs, 7, prefetch=prefetch, style=style, size=28) as loader:
+        for _ in range(6):
+            images, labels, rows = next(loader)
+            assert (rows[:, 1] == labels).all()
+            assert (images == data.to_model(glyphs.images[rows[:, 0].astype(int)], 28)).all()
+
+
+def test_a_style_of_other_length_is_refused() -> None:
+    glyphs = data.load("glyphs", "test", limit=30)
+    with pytest.raises(BadInput, match=r"style must be \(30, S\), a row for each sample, got \(29, 2\)"):
+        data.DataLoader(glyphs, 7, style=np.zeros((29, 2)))

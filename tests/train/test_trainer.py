@@ -338,3 +338,42 @@ def test_each_step_has_noise_of_its_own(small: Config, out: Path, monkeypatch: p
         trainer.update(*next(trainer.loader))
     trainer.loader.close()
     assert seen == [(small.seed, step) for step in range(3)]
+
+
+# ------------------------------------------------------------------------------------------------ style
+
+def test_a_model_is_told_style_in_training_and_remembers_its_scale(small: Config, tmp_path: Path) -> None:
+    config = small.replace(style=("slant", "weight"))
+    trainer = Trainer(config, tmp_path / "whole", progress=False)
+    told: list[np.ndarray] = []
+    forward = trainer.model.forward
+    trainer.model.forward = lambda x, t, labels, style: (told.append(style), forward(x, t, labels, style))[1]
+    trainer.run()
+    rows = np.concatenate([np.asarray(style) for style in told[:30]])
+    assert rows.shape == (120, 2)
+    known = ~np.isnan(rows[:, 0])
+    assert 0.75 < known.mean() < 1.0 and (known == ~np.isnan(rows[:, 1])).all()          # a tenth loses its style
+    assert abs(rows[known].mean()) < 0.3 and rows[known].std() == pytest.approx(1.0, abs=0.2)
+    loaded = load_model(tmp_path / "whole")
+    assert loaded.model.style_dim == 2 and loaded.style == trainer.style and loaded.style.names == ("slant", "weight")
+    assert load_model(export(tmp_path / "whole", tmp_path / "half.npz")).style == loaded.style
+    pictures = [diffusion.sample(loaded.model, loaded.schedule, [3], steps=4, style=loaded.style.asked({"slant": a})) for a in (-20.0, 20.0)]
+    assert abs(pictures[0] - pictures[1]).max() > 1e-4
+
+
+def test_a_run_with_style_goes_on_bit_for_bit_and_keeps_its_style(small: Config, tmp_path: Path) -> None:
+    config = small.replace(style=["slant"])
+    _run(config, tmp_path / "whole")
+    trainer = Trainer(config, tmp_path / "parts", progress=False)
+    _stop_after(trainer, 17)
+    trainer.run()
+    _run(config, tmp_path / "parts", resume=True)
+    assert_same(checkpoint.latest(tmp_path / "whole"), checkpoint.latest(tmp_path / "parts"))
+    with pytest.raises(BadInput, match=r"this run has style \['slant'\], \['weight'\] is asked for"):
+        _run(small.replace(steps=40, style=["weight"]), tmp_path / "parts", resume=True)
+
+
+def test_a_style_that_nobody_knows_is_refused(small: Config, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="glyphs: nothing is known of the style 'mood'; there is slant, weight, face"):
+        Trainer(small.replace(style=["mood"]), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
