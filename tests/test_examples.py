@@ -188,6 +188,16 @@ def test_recipes_trains_and_judges_one_choice_and_keeps_what_is_done(tmp_path: P
     assert (tmp_path / "runs" / "recipes" / "flow" / "model.npz").stat().st_mtime_ns == made
 
 
+def test_orders_prints_its_table_and_records_it(tmp_path: Path) -> None:
+    done = run("orders", "--roads", "flow", "--samplers", "ddim", "dpm++", "--json", "orders.json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "orders.json").read_text())["rows"]
+    assert [(row["sampler"], row["theory"], round(row["order"])) for row in rows] == [("ddim", 1, 1), ("dpm++", 2, 2)]
+    assert f"{rows[1]['errors'][-1]:.1e}" in done.stdout
+    done = run("orders", "--json", "nowhere/orders.json", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "orders: --json nowhere/orders.json: there is no such folder\n")
+
+
 def test_recipes_says_what_there_is(tmp_path: Path) -> None:
     assert "no-skips           no skips\n" in run("recipes", "--list", folder=tmp_path).stdout
     for arguments, message in [(("--only", "ddim"), "recipes: there is no recipe 'ddim'; there are base, report, "),

@@ -31,6 +31,7 @@ from .conditions import (
     check_choices,
     checked_conditions,
     size_lines,
+    told_style,
     unusual,
 )
 
@@ -131,7 +132,7 @@ class AttentionUNet(Module):
     num_classes   labels run 0 … num_classes − 1; −1 means "no class", which has a learned vector too
     time_dim      how many numbers the clock of t has
     dropout       in every residual block
-    target        what the answer means, as in `UNet`; so does `variance`
+    target        what the answer means, as in `UNet`; so do `variance` and `style_dim`
 
     Raises BadInput for sizes that cannot be.
     """
@@ -139,15 +140,15 @@ class AttentionUNet(Module):
     def __init__(
         self, in_channels: int = 3, image_size: int = 32, channels: Sequence[int] = (128, 256, 256, 256), blocks: int = 2,
         attention: Sequence[int] = (16,), head_width: int = 64, num_classes: int = 10, time_dim: int = 128,
-        dropout: float = 0.0, target: str = "eps", variance: str = "fixed",
+        dropout: float = 0.0, target: str = "eps", variance: str = "fixed", style_dim: int = 0,
     ) -> None:  # fmt: skip
         _check(image_size, channels, blocks, attention, head_width, num_classes, target, variance)
         self.config = dict(
             network=NAME, in_channels=in_channels, image_size=image_size, channels=list(channels), blocks=blocks,
             attention=list(attention), head_width=head_width, num_classes=num_classes, time_dim=time_dim, dropout=dropout,
-            target=target, **unusual(variance),
+            target=target, **unusual(variance, style_dim),
         )  # fmt: skip
-        self.variance = variance
+        self.variance, self.style_dim = variance, style_dim
         self.num_classes, self.target, self.blocks = num_classes, target, blocks
         first, bottom, embed, sizes = channels[0], channels[-1], 4 * channels[0], [image_size >> i for i in range(len(channels))]
 
@@ -157,6 +158,7 @@ class AttentionUNet(Module):
         self.clock = SinusoidalPositionEmbedBlock(time_dim)
         self.time_embed = EmbedBlock(time_dim, embed)
         self.class_embed = Embedding(num_classes + 1, embed)
+        self.style_embed = EmbedBlock(2 * style_dim, embed) if style_dim else None
         self.init = Conv2d(in_channels, first, 3, padding=1)
         self.downs, self.halves, skips, c = ModuleList(), ModuleList(), [first], first
         for level, (o, size) in enumerate(zip(channels, sizes, strict=True)):
@@ -177,11 +179,14 @@ class AttentionUNet(Module):
         self.norm = GroupNorm(_groups(first), first)
         self.out = _silent(Conv2d(first, in_channels * (2 if variance == "learned" else 1), 3, padding=1))
 
-    def forward(self, x: Any, t: Any, labels: Any) -> Tensor:
-        """x (N,C,H,W) noisy images; t (N,) or one step, 1 … T; labels (N,) or one, −1 for no class."""
+    def forward(self, x: Any, t: Any, labels: Any, style: Any = None) -> Tensor:
+        """x (N,C,H,W) noisy images; t (N,) or one step, 1 … T; labels (N,) or one, −1 for no class; style (N,S) or None."""
         x = ops.as_tensor(x)
         t, labels = checked_conditions("AttentionUNet", x, t, labels, self.config["in_channels"], self.config["image_size"])
-        e = F.silu(self.time_embed(self.clock(t)) + self.class_embed(self._rows(labels)))
+        e = self.time_embed(self.clock(t)) + self.class_embed(self._rows(labels))
+        if self.style_embed is not None:
+            e = e + self.style_embed(told_style("AttentionUNet", style, len(x), self.style_dim, x))
+        e = F.silu(e)
 
         h = self.init(x)
         skips = [h]

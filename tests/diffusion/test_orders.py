@@ -1,62 +1,47 @@
 """Samplers against an analytic answer: a mixture of Gaussians, whose score is known, so that what is wrong is the sampler's."""
 
+import importlib.util
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.integrate import solve_ivp
 
 from minidiff.data import Mixture, eight_gaussians
 from minidiff.diffusion import Exact, Guidance, make_schedule, sample
-from minidiff.diffusion.solvers import SOLVERS, Answer
-from minidiff.diffusion.targets import noise_in
 
-# Three Gaussians that overlap, so that the way back is curved but not steep anywhere.
-WIDE = Mixture(np.array([[0.7, -0.2], [-0.5, 0.6], [-0.3, -0.7]]), np.array([0.35, 0.45, 0.4]), np.array([0.5, 0.3, 0.2]))
-T = 4096                                     # enough that steps of a subset are even, and half of each is a whole number
-COUNTS = (8, 16, 32, 64, 128)
-ORDERS = {"ddim": 1, "euler": 1, "midpoint": 2, "heun": 2, "dpm++": 2}
-ROADS = {"cosine": {"zero_terminal_snr": True}, "flow": {}, "sigmoid": {}, "edm": {"sigma_max": 20.0}}
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def way(schedule, x, t, s, mixture=WIDE):
-    """Where the noise-free curve leads from x_t: its equation on the straight road, solved to ten digits."""
-    S = schedule.noise / (schedule.signal + schedule.noise)
-
-    def slope(S, z):
-        x0 = mixture.expected(z.reshape(-1, 2), 1.0 - S, S)
-        return ((z.reshape(-1, 2) - (1.0 - S) * x0) / S - x0).ravel()
-
-    c_t, c_s = (schedule.signal[i] + schedule.noise[i] for i in (t, s))
-    solved = solve_ivp(slope, (S[t], max(S[s], 1e-9)), (x / c_t).ravel(), method="DOP853", rtol=1e-10, atol=1e-12)
-    return c_s * solved.y[:, -1].reshape(-1, 2)
+def example():
+    """examples/orders.py, which prints the table that is asserted here."""
+    spec = importlib.util.spec_from_file_location("orders", ROOT / "examples" / "orders.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def walk(schedule, sampler, x, times, mixture=WIDE, **options):
-    def ask(x, t):
-        x0 = mixture.expected(x, schedule.signal[t], schedule.noise[t])
-        return Answer(x0, noise_in(schedule, x, t, x0))
-
-    solver = SOLVERS[sampler](schedule, ask, lambda: None, len(times) - 1, **options)
-    for t, s in zip(times, times[1:], strict=False):
-        x, _ = solver.step(x, t, s)
-    return x
-
-
-def errors(name, sampler):
-    """How far from the right place each number of steps ends, on the middle of the road, and the order that a line fits."""
-    schedule = make_schedule(name, T, **ROADS[name])
-    start, end = 7 * T // 8, T // 8           # the ends of the road have their own trouble: see the next test
-    x = np.random.default_rng(0).standard_normal((64, 2)) * np.hypot(schedule.noise[start], schedule.signal[start])
-    exact = way(schedule, x, start, end)
-    found = [np.sqrt(np.square(walk(schedule, sampler, x, np.linspace(start, end, n + 1).astype(int)) - exact).mean()) for n in COUNTS]
-    return found, -np.polyfit(np.log(COUNTS[1:]), np.log(found[1:]), 1)[0]
+table = example()
+T, ORDERS, ROADS, way, walk = table.T, table.ORDERS, table.ROADS, table.way, table.walk
 
 
 @pytest.mark.parametrize("name", ROADS)
 @pytest.mark.parametrize("sampler", ORDERS)
 def test_the_error_falls_at_the_theoretical_order(name, sampler):
-    found, order = errors(name, sampler)
+    found, order = table.errors(name, sampler)
     assert ORDERS[sampler] - 0.25 < order < ORDERS[sampler] + 0.4, found
+
+
+def test_the_committed_table_holds_every_sampler_and_road_at_its_order():
+    record = json.loads((ROOT / "chapters" / "results" / "orders.json").read_text())
+    assert {(row["road"], row["sampler"]) for row in record["rows"]} == {(road, sampler) for road in ROADS for sampler in ORDERS}
+    for row in record["rows"]:
+        assert row["theory"] - 0.25 < row["order"] < row["theory"] + 0.4
+    found, order = table.errors("flow", "heun")
+    kept = next(row for row in record["rows"] if (row["road"], row["sampler"]) == ("flow", "heun"))
+    np.testing.assert_allclose(kept["errors"], found, rtol=1e-3)
+    assert kept["order"] == pytest.approx(order, abs=1e-3)
 
 
 def test_euler_on_the_straight_road_is_ddim(rng):

@@ -312,9 +312,13 @@ def test_a_learned_variance_doubles_what_comes_out(rng):
 # --------------------------------------------------------------------------------------------- style
 
 
-def test_style_is_heard_by_its_own_sample_and_not_known_is_not_the_middle(rng):
+@pytest.mark.parametrize("network", [models.UNet, models.AttentionUNet])
+def test_style_is_heard_by_its_own_sample_and_not_known_is_not_the_middle(rng, network):
     backend.manual_seed(0)
-    model = models.UNet(image_size=8, channels=(8, 16), style_dim=2)
+    options = {"blocks": 1, "head_width": 8, "attention": ()} if network is models.AttentionUNet else {}
+    model = network(in_channels=1, image_size=8, channels=(8, 16), style_dim=2, **options)
+    for p in model.parameters():             # one of them starts out silent
+        p.data += 0.1 * rng.standard_normal(p.shape).astype(np.float32)
     x, labels, style = rng.standard_normal((3, 1, 8, 8)).astype(np.float32), np.array([1, 2, -1]), rng.standard_normal((3, 2))
     y = model(x, 5, labels, style).data
     moved = style + np.array([[0, 0], [0.5, 0], [0, 0]])
@@ -323,8 +327,8 @@ def test_style_is_heard_by_its_own_sample_and_not_known_is_not_the_middle(rng):
     unknown, middle = model(x, 5, labels).data, model(x, 5, labels, np.zeros((3, 2))).data
     assert np.abs(unknown - middle).max() > 1e-4
     np.testing.assert_array_equal(model(x, 5, labels, np.full((3, 2), np.nan)).data, unknown)
-    assert model.config["style_dim"] == 2 and "style_dim" not in models.UNet().config
-    with pytest.raises(BadInput, match=r"^UNet: style must be \(3, 2\), a row of values for each picture, got \(3, 1\)$"):
+    assert model.config["style_dim"] == 2 and "style_dim" not in network().config
+    with pytest.raises(BadInput, match=rf"^{network.__name__}: style must be \(3, 2\), a row of values for each picture, got \(3, 1\)$"):
         model(x, 5, labels, style[:, :1])
 
 
