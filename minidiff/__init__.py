@@ -7,6 +7,8 @@
     x.grad                                    # tensor([2., 4., 6.])
 """
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
 
 from . import backend  # isort: skip  (before anything imports NumPy)
@@ -31,16 +33,33 @@ from .recompute import checkpoint
 from .tensor import Tensor, tensor
 from .transforms import hessian, hvp, jacobian, jvp, vjp
 
+if TYPE_CHECKING:
+    from . import clinic, evaluate, train, viz
+
+LATER = ("clinic", "evaluate", "train", "viz")  # take longer to import, so they come when they are asked for
+
+
+def __getattr__(name: str) -> Any:
+    """`md.train` and the others of LATER, imported at their first use."""
+    if name not in LATER:
+        raise AttributeError(f"module 'minidiff' has no attribute {name!r}")
+    import importlib
+
+    return importlib.import_module(f"minidiff.{name}")
+
+
 __all__ = [
     "BadInput",
     "GradcheckError",
     "Tensor",
     "backend",
     "checkpoint",
+    "clinic",
     "data",
     "detect_anomaly",
     "diffusion",
     "enable_grad",
+    "evaluate",
     "from_dlpack",
     "get_kernels",
     "get_num_threads",
@@ -65,5 +84,7 @@ __all__ = [
     "set_num_threads",
     "set_precision",
     "tensor",
+    "train",
     "vjp",
+    "viz",
 ]

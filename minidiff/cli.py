@@ -161,13 +161,19 @@ def _add_sampler(p: argparse.ArgumentParser) -> None:
                    help="the steps on which it acts, as parts of T (default: all)")
     p.add_argument("--guidance-rescale", type=float, default=0.0, metavar="PHI", help="bring contrast back, 0 to 1 (default: none)")
     p.add_argument("--negative", type=int, default=-1, metavar="CLASS", help="lean away from this class (default: from none in particular)")
+    p.add_argument("--judge", type=float, metavar="S", help="lean on the judge's opinion of the picture too, so strongly (default: none)")
+    p.add_argument("--judge-alone", action="store_true", help="and tell the network no class")
     p.add_argument("--style", nargs="+", metavar="NAME=VALUE", help="such as slant=20 weight=3, of a model trained with them (default: any)")
-    p.add_argument("--no-clip", action="store_true", help="let the guess of the picture leave [-1, 1]")
+    clip = p.add_mutually_exclusive_group()
+    clip.add_argument("--no-clip", action="store_true", help="let the guess of the picture leave [-1, 1]")
+    clip.add_argument("--dynamic-clip", action="store_true", help="bring it back by dynamic thresholding")
+    p.add_argument("--variance", metavar="V", help="of ddpm: small, large or learned (default: learned by models that have, else small)")
 
 
 def _sampling(command: str, args: argparse.Namespace, loaded: Any) -> dict[str, Any]:
     """The options of `diffusion.sample` that these arguments mean. Raises BadInput."""
     from . import diffusion
+    from .evaluate import load_judge
 
     if args.sampler not in diffusion.SAMPLERS:
         raise BadInput(f"{command}: unknown sampler '{args.sampler}'; there are {', '.join(diffusion.SAMPLERS)}")
@@ -180,9 +186,13 @@ def _sampling(command: str, args: argparse.Namespace, loaded: Any) -> dict[str, 
     if not -1 <= args.negative < classes:
         raise BadInput(f"{command}: --negative must be a class, 0 to {classes - 1}, or -1; got {args.negative}")
     style = parse_style(command, args.style, loaded.style) if args.style else None
-    guidance = diffusion.Guidance(w, tuple(args.guidance_interval), args.guidance_rescale, args.negative)
+    if args.judge_alone and args.judge is None:
+        raise BadInput(f"{command}: --judge-alone needs --judge, how strongly the judge is to lead")
+    judge = {} if args.judge is None else {"classifier": load_judge(), "strength": args.judge, "alone": args.judge_alone}
+    w = 0.0 if args.judge_alone else w
+    guidance = diffusion.Guidance(w, tuple(args.guidance_interval), args.guidance_rescale, args.negative, **judge)
     return {"sampler": args.sampler, "steps": args.steps, "guidance": guidance, "eta": args.eta, "churn": args.churn,
-            "seed": args.seed, "clip": not args.no_clip, "style": style}  # fmt: skip
+            "seed": args.seed, "clip": "dynamic" if args.dynamic_clip else not args.no_clip, "variance": args.variance, "style": style}  # fmt: skip
 
 
 def parse_style(command: str, asked: Sequence[str], scale: Any) -> Any:
@@ -477,7 +487,8 @@ def _draw(args: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     with backend.precision(args.precision):
         images = diffusion.sample(loaded.model, loaded.schedule, labels, **options, progress=sys.stderr.isatty())
     g, style = options.pop("guidance"), options.pop("style")
-    how = {**options, **({} if style is None else {"style": args.style}), "guidance": g.w, "guidance_interval": list(g.interval), "guidance_rescale": g.rescale, "negative": g.negative}
+    how = {**options, **({} if style is None else {"style": args.style}), "guidance": g.w, "guidance_interval": list(g.interval), "guidance_rescale": g.rescale, "negative": g.negative,
+           **({} if g.classifier is None else {"judge": g.strength, "judge_alone": g.alone})}  # fmt: skip
     return images, labels, {"model": args.model, **how}
 
 

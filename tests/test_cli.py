@@ -138,6 +138,10 @@ BAD = [
     ("sample RUN --guidance-rescale 2 --out a.png", "sample: rescale must lie between 0 and 1, got 2.0"),
     ("sample RUN --style slant=20 --out a.png", "sample: this model has learned no style; leave --style out, or train one with --style"),
     ("train --style mood --data glyphs", "glyphs: nothing is known of the style 'mood'; there is slant, weight, face"),
+    ("sample RUN --judge-alone --out a.png", "sample: --judge-alone needs --judge, how strongly the judge is to lead"),
+    ("sample RUN --judge nan --out a.png", "sample: the strength of a classifier must be finite, got nan"),
+    ("sample RUN --variance learned --out a.png", "sample: this model has not learned a variance; use small or large"),
+    ("sample RUN --no-clip --dynamic-clip --out a.png", "sample: argument --dynamic-clip: not allowed with argument --no-clip; see "),
     ("evaluate RUN --sampler magic", "evaluate: unknown sampler 'magic'; there are ddpm, ddim, euler, midpoint, heun, dpm++"),
     ("sample RUN --device tpu --out a.png", "device 'tpu' is unknown; it is one of: cpu, cuda"),
     ("sample mnits --out a.png", "mnits: no such file, and no bundled model of this name (bundled: "),
@@ -415,6 +419,7 @@ def test_film_keeps_evenly_spread_moments_and_the_last() -> None:
 @pytest.mark.parametrize("options", [
     ("--sampler", "ddim", "--eta", 0.5), ("--sampler", "heun", "--churn", 2), ("--sampler", "dpm++", "--guidance", 2, "--negative", 3),
     ("--sampler", "midpoint", "--guidance", 2, "--guidance-interval", 0, 0.5), ("--guidance", 2, "--guidance-rescale", 0.7), ("--no-clip",),
+    ("--dynamic-clip",), ("--variance", "large"), ("--judge", 5), ("--judge", 1, "--judge-alone"),
 ], ids=str)  # fmt: skip
 def test_every_option_of_a_sampler_changes_what_is_drawn(here: Path, run: Path, options: tuple[object, ...], capsys: pytest.CaptureFixture[str]) -> None:
     """Against the same command without the option that stands last (and its value)."""

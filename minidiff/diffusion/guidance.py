@@ -33,6 +33,7 @@ class Guidance:
     negative     the label to lean away from, −1 for no class in particular
     classifier   a network that says what a clean picture shows, x0 -> logits (N,K), all Tensors; and how much it is
     strength     listened to (Dhariwal & Nichol 2021, algorithm 2, with the classifier looking at x̂0)
+    alone        the classifier leads alone: the model is not told the class, so that one without classes will do
 
     Raises BadInput for numbers out of range.
     """
@@ -43,6 +44,7 @@ class Guidance:
     negative: int = -1
     classifier: Any = None
     strength: float = 1.0
+    alone: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.interval
@@ -54,6 +56,8 @@ class Guidance:
             raise BadInput(f"sample: rescale must lie between 0 and 1, got {self.rescale}")
         if not np.isfinite(self.strength):
             raise BadInput(f"sample: the strength of a classifier must be finite, got {self.strength}")
+        if self.alone and (self.classifier is None or self.w):
+            raise BadInput("sample: a classifier that leads alone needs a classifier, and no w beside it")
 
     def at(self, t: int, T: int) -> float:
         """w at step t."""
@@ -98,16 +102,16 @@ def rescaled(y: Array, cond: Array, phi: float) -> Array:
 
 
 def classifier_gradient(
-    model: Any, classifier: Any, schedule: Schedule, xt: Array, t: int, labels: np.ndarray
+    model: Any, classifier: Any, schedule: Schedule, xt: Array, t: int, labels: np.ndarray, told: np.ndarray | None = None
 ) -> Array:
     """∇ ln p(label | x̂0(x_t)) with respect to x_t; 0 for samples of no class.            # (N,…) -> (N,…) float32
 
     The classifier knows clean pictures only, so it is shown the network's guess of one, and its opinion is carried back
-    through the network to x_t.
+    through the network to x_t. `told` is what the network is told of the class, if not the label.
     """
     x = Tensor(xt, requires_grad=True)
     target = getattr(model, "target", "eps")
-    answer, _ = split_answer(model, model(network_input(schedule, x, t, target), t, labels))
+    answer, _ = split_answer(model, model(network_input(schedule, x, t, target), t, labels if told is None else told))
     asked = labels >= 0
     picked = ops.take_along_axis(ops.log_softmax(classifier(predict_x0(schedule, x, t, answer, target)), 1), np.where(asked, labels, 0)[:, None], 1)
     total = (picked * Tensor(backend.asarray(asked[:, None].astype(np.float32), like=xt))).sum()

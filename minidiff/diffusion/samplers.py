@@ -65,6 +65,7 @@ class Walk:
         self.style = style
         self.model, self.schedule, self.labels, self.draw, self.sampler, self.clip = model, schedule, labels, draw, sampler, clip
         self.guidance = guidance if isinstance(guidance, Guidance) else Guidance(w=guidance)
+        self.told = np.full_like(labels, -1) if self.guidance.alone else labels
         self.target = getattr(model, "target", "eps")
         variance = variance or ("learned" if getattr(model, "variance", "fixed") == "learned" else "small")
         self.options = {"eta": eta, "churn": churn, "variance": variance}
@@ -74,11 +75,11 @@ class Walk:
         """x̂0 and ε̂, which fit together: x_t = a x̂0 + σ ε̂. Clipping x̂0 clips both."""
         g = self.guidance
         shown = network_input(self.schedule, xt, t, self.target)
-        y = guided_output(self.model, shown, t, self.labels, g.at(t, self.schedule.T), g.negative, g.rescale, self.style)
+        y = guided_output(self.model, shown, t, self.told, g.at(t, self.schedule.T), g.negative, g.rescale, self.style)
         y, v = split_answer(self.model, y)
         x0 = predict_x0(self.schedule, xt, t, y, self.target)
         if g.classifier is not None:
-            gradient = classifier_gradient(self.model, g.classifier, self.schedule, xt, t, self.labels)
+            gradient = classifier_gradient(self.model, g.classifier, self.schedule, xt, t, self.labels, self.told)
             eps = lean(self.schedule, xt, t, predict_eps(self.schedule, xt, t, y, self.target), gradient, g.strength)
             signal, noise = rates(self.schedule, t, xt, "sample")
             x0 = (xt - noise * eps) / signal

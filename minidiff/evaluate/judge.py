@@ -12,6 +12,7 @@ import numpy as np
 from ..autograd import no_grad
 from ..errors import BadInput
 from ..models.classifier import SIZE, Classifier
+from ..tensor import Tensor
 
 BUNDLED = Path(__file__).resolve().parent / "pretrained" / "judge.npz"
 FORMAT = "minidiff-judge"
@@ -25,6 +26,11 @@ class Judge:
 
     def __init__(self, model: Classifier, accuracy: float | None = None) -> None:
         self.model, self.accuracy = model.eval(), accuracy
+
+    def __call__(self, x0: Tensor) -> Tensor:
+        """ln p(class | image), up to a constant, of Tensors: for `diffusion.Guidance(classifier=judge)`.            # as `probabilities`"""
+        top, left = _corner(x0.shape, SIZE)
+        return self.model(x0[:, :, top : top + SIZE, left : left + SIZE])
 
     def probabilities(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """p(class | image).            # (N,1,H,W) in [−1,1], H and W at least 28 -> (N,K)"""
@@ -49,10 +55,15 @@ class Judge:
 
 def crop(images: np.ndarray, size: int = SIZE) -> np.ndarray:
     """The middle of the images, where padding to 32x32 left the digit.            # (N,1,H,W) -> (N,1,28,28)"""
-    if images.ndim != 4 or images.shape[1] != 1 or min(images.shape[2:]) < size or len(images) == 0:
-        raise BadInput(f"judge: images must be (N, 1, {size} or more, {size} or more), got {images.shape}")
-    top, left = ((n - size) // 2 for n in images.shape[2:])
+    top, left = _corner(images.shape, size)
     return np.ascontiguousarray(images[:, :, top : top + size, left : left + size], dtype=np.float32)
+
+
+def _corner(shape: tuple[int, ...], size: int) -> tuple[int, int]:
+    """Where the middle of such images begins."""
+    if len(shape) != 4 or shape[1] != 1 or min(shape[2:]) < size or shape[0] == 0:
+        raise BadInput(f"judge: images must be (N, 1, {size} or more, {size} or more), got {shape}")
+    return (shape[2] - size) // 2, (shape[3] - size) // 2
 
 
 def save_judge(model: Classifier, path: str | Path, accuracy: float) -> None:

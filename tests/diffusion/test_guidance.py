@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+import minidiff as md
 from minidiff import is_grad_enabled, ops
 from minidiff.diffusion import Guidance, classifier_gradient, guided_output, make_schedule, predict_x0, sample
 from minidiff.diffusion.guidance import rescaled
@@ -127,9 +128,23 @@ def test_a_classifier_moves_samples_towards_its_class(network):
     np.testing.assert_allclose(brightness(0.0), [sample(network, schedule, labels, "ddim", 20)[labels == k].mean() for k in (0, 1)], atol=1e-4)
 
 
+def test_the_judge_alone_makes_digits_of_a_model_that_is_told_no_class():
+    """The bundled network, told nothing, draws the digit that was asked for once in ten times; the judge can lead it there."""
+    loaded, judge, labels = md.train.load_model("mnist"), md.evaluate.load_judge(), np.arange(10)
+
+    def right(guidance):
+        drawn = sample(loaded.model, loaded.schedule, labels, "ddim", 10, guidance=guidance)
+        return (judge.classify(drawn) == labels).mean()
+
+    assert right(Guidance(classifier=judge, strength=0.0, alone=True)) <= 0.4
+    assert right(Guidance(classifier=judge, strength=10.0, alone=True)) >= 0.7
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"alone": True}, "sample: a classifier that leads alone needs a classifier, and no w beside it"),
+        ({"alone": True, "classifier": Brighter, "w": 1.0}, "sample: a classifier that leads alone needs a classifier, and no w beside it"),
         ({"w": -1.0}, "sample: guidance must be a finite number, 0 or more; got -1.0"),
         ({"interval": (0.6, 0.4)}, "sample: the interval of guidance must be two parts of T, 0 <= low <= high <= 1; got (0.6, 0.4)"),
         ({"rescale": 1.5}, "sample: rescale must lie between 0 and 1, got 1.5"),

@@ -102,3 +102,17 @@ def test_an_archive_is_told_from_a_name_and_a_checkpoint(tmp_path):
 def test_images_too_small_to_judge_are_refused():
     with pytest.raises(BadInput, match=r"images must be \(N, 1, 28 or more, 28 or more\), got \(2, 1, 8, 8\)"):
         judge.crop(np.zeros((2, 1, 8, 8), np.float32))
+
+
+def test_a_judge_can_be_asked_by_tensors_and_answers_with_a_gradient() -> None:
+    judge, rng = load_judge(), np.random.default_rng(0)
+    images = rng.uniform(-1, 1, (3, 1, 32, 32)).astype(np.float32)
+    x = md.tensor(images, requires_grad=True)
+    scores = judge(x)
+    shares = np.exp(scores.data - scores.data.max(1, keepdims=True))
+    np.testing.assert_allclose(shares / shares.sum(1, keepdims=True), judge.probabilities(images), atol=1e-6)
+    scores.sum().backward()
+    seen = np.abs(x.grad.data).max((0, 1)) > 0
+    assert seen[2:30, 2:30].mean() > 0.9 and not seen[:2].any() and not seen[:, 30:].any()           # the middle alone
+    with pytest.raises(BadInput, match=r"judge: images must be \(N, 1, 28 or more, 28 or more\), got \(3, 1, 20, 32\)"):
+        judge(x[:, :, :20])
