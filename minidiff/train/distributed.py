@@ -1,0 +1,228 @@
+"""Several processes that train one model as if they were one: data parallel.
+
+    mpiexec -n 4 minidiff train --preset mnist          four processes on this machine, or on as many as the list of hosts has
+
+Each process, a *rank* r of R, has the whole model and the same weights. Of each batch of B pictures it takes the rows
+r B/R … (r+1) B/R − 1, with the noise that these rows have in the whole batch (philox's numbers belong to rows, not to
+processes). The loss is a mean over pictures, and the mean of equal parts is the mean of the whole, so
+
+    g = 1/R Σ_r g_r
+
+is the gradient of the whole batch, and every rank makes the same step with it. That is the only thing to be exchanged. All
+gradients lie in one flat buffer, behind them a few numbers (the loss; whether somebody was asked to stop), so that a step
+is one call: a ring of R ranks sends 2 (R − 1)/R times the buffer's bytes (Patarasu & Yuan 2009).
+
+MPI is reached through mpi4py; gradients on GPUs go through NCCL where CuPy has it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+
+from .. import backend
+from ..backend import Array
+from ..errors import BadInput
+from ..tensor import Tensor
+
+# Set by the launchers of MPICH, Open MPI and Slurm for each process they start: how many there are.
+LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS")
+Result = TypeVar("Result")
+
+
+class Ranks:
+    """This process among those that were started together. Alone, unless a subclass says otherwise.
+
+    rank, size    its number r and how many there are, R
+    neighbours    how many of them share this machine
+    """
+
+    rank, size, neighbours = 0, 1, 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this one writes files and talks."""
+        return self.rank == 0
+
+    def part(self, n: int) -> slice:
+        """Which of n things are this rank's: a stretch of them, none longer than another by more than one."""
+        return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
+
+    def sum(self, flat: Array) -> None:
+        """Put the sum over all ranks in place of an array that lies in one piece."""
+
+    def share(self, value: Any) -> Any:
+        """What the first rank has."""
+        return value
+
+    def all(self, value: Any) -> list[Any]:
+        """What each rank has."""
+        return [value]
+
+    def abort(self, status: int) -> NoReturn:
+        """End all ranks at once."""
+        sys.exit(status)
+
+    def together(self, work: Callable[[], Result]) -> Result:
+        """What work() gives, if it succeeds everywhere. Where it raises BadInput on some ranks, all raise the first one's.
+
+        So that nobody waits for a rank that has left.
+        """
+        problem, result = None, None
+        try:
+            result = work()
+        except BadInput as error:
+            problem = error
+        for said in self.all(None if problem is None else str(problem)):
+            if said is not None:
+                raise problem if problem is not None and str(problem) == said else BadInput(said)
+        return result  # type: ignore[return-value]
+
+    def agree(self, what: str, arrays: Sequence[Array]) -> None:
+        """Raises BadInput unless the arrays are the same on all ranks, byte by byte."""
+        check = 0
+        for a in arrays:
+            check = zlib.crc32(np.ascontiguousarray(backend.to_numpy(a)), check)
+        if len(set(checks := self.all(check))) > 1:
+            raise BadInput(f"train: {what} of rank {checks.index(next(c for c in checks if c != checks[0]))} are not those of rank 0;"
+                           " the machines do not compute alike, or one is broken")  # fmt: skip
+
+
+class MPIRanks(Ranks):
+    """Ranks of MPI's world."""
+
+    def __init__(self) -> None:
+        from mpi4py import MPI
+
+        self._MPI, self._comm = MPI, MPI.COMM_WORLD
+        self.rank, self.size = self._comm.rank, self._comm.size
+        self.neighbours = self._comm.Split_type(MPI.COMM_TYPE_SHARED).size
+        self._nccl: Any = None
+
+    def sum(self, flat: Array) -> None:
+        if backend.device_of(flat) == "cpu":
+            self._comm.Allreduce(self._MPI.IN_PLACE, flat, op=self._MPI.SUM)
+        elif (nccl := self._communicator()) is not None:
+            nccl(flat)
+        else:
+            there = backend.to_numpy(flat)
+            self._comm.Allreduce(self._MPI.IN_PLACE, there, op=self._MPI.SUM)
+            flat.set(there)
+
+    def share(self, value: Any) -> Any:
+        return self._comm.bcast(value)
+
+    def all(self, value: Any) -> list[Any]:
+        return self._comm.allgather(value)
+
+    def abort(self, status: int) -> NoReturn:
+        sys.stderr.flush()
+        self._comm.Abort(status)
+        raise AssertionError("MPI_Abort has returned")
+
+    def _communicator(self) -> Any:
+        """A function that sums over GPUs by NCCL, or None where CuPy has none: then the sum goes through the CPUs."""
+        if self._nccl is None:
+            try:
+                from cupy.cuda import nccl
+            except ImportError:
+                self._nccl = False
+                return None
+            import cupy
+
+            world = nccl.NcclCommunicator(self.size, self.share(nccl.get_unique_id() if self.first else None), self.rank)
+
+            def summed(flat: Array) -> None:
+                stream = cupy.cuda.get_current_stream()
+                world.allReduce(flat.data.ptr, flat.data.ptr, flat.size, nccl.NCCL_FLOAT32, nccl.NCCL_SUM, stream.ptr)
+
+            self._nccl = summed
+        return self._nccl or None
+
+
+_ranks: Ranks | None = None
+
+
+def ranks() -> Ranks:
+    """The ranks that this process was started among: MPI's, if `mpiexec` or `srun` started it, else itself alone.
+
+    Raises BadInput if it was started among several and mpi4py is not there.
+    """
+    global _ranks
+    if _ranks is None:
+        _ranks = MPIRanks() if started_among() > 1 and _mpi4py() else Ranks()
+    return _ranks
+
+
+def started_among() -> int:
+    """How many processes the launcher started, by its environment; 1 without one."""
+    return max((int(os.environ[name]) for name in LAUNCHERS if os.environ.get(name, "").isdecimal()), default=1)
+
+
+def _mpi4py() -> bool:
+    try:
+        import mpi4py  # noqa: F401
+    except ImportError:
+        raise BadInput(f"train: this is one of {started_among()} processes, and mpi4py, by which they would work together, is"
+                       " not installed; pip install 'minidiff[mpi]', or start one") from None  # fmt: skip
+    return True
+
+
+def share_cores(group: Ranks) -> None:
+    """As many threads as cores for all that share this machine; on a machine with several GPUs, one of them for each."""
+    if group.size > 1:
+        backend.set_num_threads(max(1, backend.get_num_threads() // group.neighbours))
+
+
+class Exchange:
+    """The gradients of all parameters in one buffer, and their mean over ranks.
+
+    numbers    how many numbers travel with them
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], group: Ranks, numbers: int = 0) -> None:
+        self.parameters, self.group = list(parameters), group
+        ends = np.cumsum([p.size for p in self.parameters])
+        home = self.parameters[0].data
+        self.flat = backend.full((int(ends[-1]) + numbers,), 0.0, like=home, dtype=np.float32)
+        self.views = [self.flat[end - p.size : end].reshape(p.shape) for p, end in zip(self.parameters, ends, strict=True)]
+        self.numbers = self.flat[int(ends[-1]) :]
+
+    def mean(self, *numbers: float) -> tuple[float, ...]:
+        """Put the mean over ranks in place of each gradient; gives the means of the numbers.
+
+        A parameter without a gradient has none on any rank, since all run the same program; it stays so.
+        """
+        live = [(p, view) for p, view in zip(self.parameters, self.views, strict=True) if p.grad is not None]
+        for p, view in live:
+            view[...] = p.grad.data
+        self.numbers[...] = backend.asarray(np.array(numbers, np.float32), like=self.flat)
+        self.group.sum(self.flat)
+        self.flat *= np.float32(1.0 / self.group.size)
+        for p, view in live:
+            p.grad = Tensor(view)
+        return tuple(map(float, backend.to_numpy(self.numbers)))
+
+
+@contextlib.contextmanager
+def ending_all(group: Ranks) -> Iterator[None]:
+    """A context whose failure on one rank ends all of them, after that rank has said what happened.
+
+    Without it the others would wait for the lost one for ever. BadInput is raised on all ranks alike (see
+    `Ranks.together`) and passes.
+    """
+    try:
+        yield
+    except (BadInput, SystemExit):
+        raise
+    except BaseException as error:
+        if group.size == 1:
+            raise
+        print(f"minidiff: rank {group.rank} of {group.size}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        group.abort(128 + 2 if isinstance(error, KeyboardInterrupt) else 1)

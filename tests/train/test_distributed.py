@@ -1,0 +1,237 @@
+"""Several ranks are one: in threads here, and in processes of MPI where it is installed."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minidiff as md
+from minidiff.errors import BadInput
+from minidiff.train import distributed
+from minidiff.train.distributed import Exchange, Ranks
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Meeting:
+    """Where the threads of a test wait for each other and leave something."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.barrier, self.left = size, threading.Barrier(size, timeout=30), [None] * size
+
+    def exchange(self, rank: int, value: Any) -> list[Any]:
+        self.left[rank] = value
+        self.barrier.wait()
+        found = list(self.left)
+        self.barrier.wait()
+        return found
+
+
+class ThreadRanks(Ranks):
+    """Ranks that are threads of this process."""
+
+    def __init__(self, meeting: Meeting, rank: int) -> None:
+        self.meeting, self.rank, self.size, self.neighbours = meeting, rank, meeting.size, meeting.size
+
+    def sum(self, flat: np.ndarray) -> None:
+        flat[...] = sum(self.all(flat.copy()))
+
+    def share(self, value: Any) -> Any:
+        return self.all(value)[0]
+
+    def all(self, value: Any) -> list[Any]:
+        return self.meeting.exchange(self.rank, value)
+
+
+def in_threads(size: int, work: Callable[[Ranks], Any]) -> list[Any]:
+    """What work(ranks) gave or raised on each of `size` ranks."""
+    meeting, results = Meeting(size), [None] * size
+
+    def run(rank: int) -> None:
+        try:
+            results[rank] = work(ThreadRanks(meeting, rank))
+        except BaseException as error:
+            results[rank] = error
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+@given(st.integers(0, 200), st.integers(1, 9))
+def test_parts_are_all_of_it_once_and_of_nearly_equal_length(n, size):
+    group = [Ranks() for _ in range(size)]
+    for rank, each in enumerate(group):
+        each.rank, each.size = rank, size
+    parts = [range(n)[each.part(n)] for each in group]
+    assert [i for part in parts for i in part] == list(range(n))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_one_alone_is_the_first_and_changes_nothing():
+    group, a = Ranks(), np.arange(3.0)
+    group.sum(a)
+    group.agree("parameters", [a])
+    assert group.first and group.share(5) == 5 and group.all(5) == [5] and a.tolist() == [0, 1, 2]
+    assert group.together(lambda: 7) == 7
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_gradients_become_their_mean_and_numbers_travel_with_them(size):
+    def work(group):
+        p, q, unused = (md.tensor(np.zeros(shape, np.float32), requires_grad=True) for shape in ((2, 3), (4,), (5,)))
+        exchange = Exchange([p, q, unused], group, numbers=2)
+        for step in range(2):                              # the buffer is used again, and nothing of before is left in it
+            p.grad, q.grad = md.tensor(np.full((2, 3), group.rank + step, np.float32)), md.tensor(np.full(4, 2.0 * group.rank, np.float32))
+            said = exchange.mean(10.0 * group.rank, 1.0)
+        return p.grad.numpy(), q.grad.numpy(), unused.grad, said
+
+    mean = (size - 1) / 2
+    for p, q, unused, said in in_threads(size, work):
+        np.testing.assert_allclose(p, np.full((2, 3), mean + 1), rtol=1e-6)
+        np.testing.assert_allclose(q, np.full(4, 2 * mean), rtol=1e-6)
+        assert unused is None and said == pytest.approx((10 * mean, 1.0))
+
+
+def test_what_is_refused_somewhere_is_refused_everywhere():
+    def work(group):
+        def check():
+            if group.rank in (1, 2):
+                raise BadInput(f"rank {group.rank}: no such folder")
+            return group.rank
+
+        return group.together(check)
+
+    assert [str(r) for r in in_threads(4, work)] == ["rank 1: no such folder"] * 4
+    assert in_threads(3, lambda group: group.together(lambda: group.rank)) == [0, 1, 2]
+
+
+def test_ranks_that_differ_in_one_bit_are_noticed():
+    def work(group):
+        a = np.ones(5, np.float32)
+        if group.rank == 2:
+            a[3] = np.nextafter(a[3], np.float32(2))
+        group.agree("parameters", [np.zeros(2, np.float32), a])
+
+    assert {str(r) for r in in_threads(3, work)} == {"train: parameters of rank 2 are not those of rank 0; the machines do not compute alike, or one is broken"}
+    assert in_threads(2, work) == [None, None]
+
+
+def test_a_rank_that_fails_ends_all(capsys):
+    group, ended = Ranks(), []
+    group.rank, group.size = 1, 4
+    group.abort = ended.append
+    with distributed.ending_all(group):
+        raise ZeroDivisionError("division by zero")
+    assert ended == [1] and "minidiff: rank 1 of 4: ZeroDivisionError: division by zero" in capsys.readouterr().err
+    with pytest.raises(BadInput), distributed.ending_all(group):
+        raise BadInput("all ranks say so")
+    with pytest.raises(ZeroDivisionError), distributed.ending_all(Ranks()):
+        raise ZeroDivisionError
+
+
+def test_several_processes_without_mpi4py_are_refused(monkeypatch):
+    monkeypatch.setattr(distributed, "_ranks", None)
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(BadInput, match=r"^train: this is one of 4 processes, and mpi4py, by which they would work together, is not installed; "):
+        distributed.ranks()
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "1")
+    assert distributed.ranks().size == 1
+
+
+def test_threads_are_shared_among_those_on_one_machine():
+    before, group = md.get_num_threads(), Ranks()
+    group.size, group.neighbours = 4, 2
+    try:
+        md.set_num_threads(4)
+        distributed.share_cores(group)
+        assert md.get_num_threads() == 2
+        group.neighbours = 8
+        distributed.share_cores(group)
+        assert md.get_num_threads() == 1
+    finally:
+        md.set_num_threads(before)
+
+
+# ------------------------------------------------------------------------------------------------ in processes
+
+
+def mpiexec(n: int, *command: str, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run n ranks of a command, or skip where there is no MPI."""
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install 'minidiff[mpi]'")
+    launcher = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if launcher is None:
+        pytest.skip("there is no mpiexec: install MPICH or Open MPI")
+    given = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run([launcher, "-n", str(n), sys.executable, *command], env=given, capture_output=True, text=True, timeout=timeout)
+
+
+STEPS = """
+import sys, numpy as np, minidiff as md
+from minidiff.train.distributed import Exchange, ranks, share_cores
+
+group, B = ranks(), 12
+share_cores(group)
+md.manual_seed(0)
+# With a channel a group, GroupNorm takes away what a bias before it adds: its gradient is 0 but for rounding, and Adam walks.
+model = md.models.UNet(image_size=16, channels=(16, 32), condition="film", target="v")
+optimizer = md.optim.AdamW(model.parameters(), lr=1e-3)
+exchange, schedule = Exchange(model.parameters(), group, 1), md.diffusion.make_schedule("cosine", 50)
+images = np.random.default_rng(0).uniform(-1, 1, (8 * B, 1, 16, 16)).astype(np.float32)
+part = group.part(B)
+for k in range(8):
+    rows = np.arange(k * B, (k + 1) * B)[part]
+    loss = md.diffusion.loss(model, schedule, images[rows], rows % 10, md.philox.Rng(0, step=k, first_row=part.start))
+    loss.backward()
+    mean, = exchange.mean(loss.item())
+    md.optim.clip_grad_norm(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+group.agree("parameters", [p.data for p in model.parameters()])
+if group.first:
+    np.savez(sys.argv[1], mean=mean, ranks=group.size, weights=np.concatenate([p.data.ravel() for p in model.parameters()]))
+"""
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_ranks_of_mpi_make_the_steps_of_one(tmp_path, n):
+    (tmp_path / "steps.py").write_text(STEPS)
+    one = subprocess.run([sys.executable, str(tmp_path / "steps.py"), str(tmp_path / "one.npz")], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert one.returncode == 0, one.stderr
+    done = mpiexec(n, str(tmp_path / "steps.py"), str(tmp_path / "many.npz"))
+    assert done.returncode == 0, done.stderr
+    one, many = np.load(tmp_path / "one.npz"), np.load(tmp_path / "many.npz")
+    difference = abs(one["weights"] - many["weights"]).max()
+    print(f"{n} ranks against one: largest difference of a parameter {difference:.1e}")
+    assert many["ranks"] == n and one["mean"] == pytest.approx(many["mean"], rel=1e-5)
+    assert difference < 1e-4                                 # of eight steps of 1e-3; Adam divides small gradients by their size
+
+
+def test_a_rank_of_mpi_that_fails_ends_the_others(tmp_path):
+    """The others wait in an exchange, and would for ever."""
+    (tmp_path / "fails.py").write_text("""
+import numpy as np
+from minidiff.train.distributed import ending_all, ranks
+group = ranks()
+with ending_all(group):
+    if group.rank == 1:
+        raise RuntimeError("the disk of rank 1 is gone")
+    group.sum(np.zeros(4, np.float32))
+    print("went on")
+""")
+    done = mpiexec(2, str(tmp_path / "fails.py"), timeout=60)
+    assert done.returncode != 0 and "went on" not in done.stdout
+    assert "minidiff: rank 1 of 2: RuntimeError: the disk of rank 1 is gone" in done.stderr
