@@ -141,6 +141,7 @@ def _add_sample(commands: Any) -> None:
 def _add_evaluate(commands: Any) -> None:
     p = _command(commands, "evaluate", _evaluate, "judge samples: is each the digit that was asked for?",
                  "  minidiff evaluate samples.npz\n"
+                 "  minidiff evaluate mnist --n 1000 --card card.png --json verdict.json\n"
                  "  minidiff evaluate mnist --n 1000 --sampler ddim --steps 25 --json verdict.json")
     p.add_argument("model", metavar="CHECKPOINT|NAME|SAMPLES.npz", help="samples, or a model to draw them with")
     p.add_argument("--n", type=int, default=1000, metavar="N", help="samples to draw, the classes in turn "
@@ -148,6 +149,8 @@ def _add_evaluate(commands: Any) -> None:
     _add_sampler(p)
     p.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     _add_place(p)
+    p.add_argument("--reference", default="mnist", metavar="NAME", help="data set to hold them against, or none (default: %(default)s)")
+    p.add_argument("--card", metavar="FILE", help="draw a report card (.png .pdf .svg)")
     p.add_argument("--json", metavar="FILE", help="write the figures here too")
 
 
@@ -451,25 +454,51 @@ def _evaluate(args: argparse.Namespace) -> int:
     import json
     import time
 
-    from .evaluate import is_samples, judge_samples, read_samples
+    from .evaluate import is_samples, read_samples
     from .files import atomic_path
     from .train import records
 
     out = _writable_file(Path(args.json), (".json",), "--json") if args.json else None
+    card = _writable_file(Path(args.card), (".png", ".pdf", ".svg"), "--card") if args.card else None
     start = time.perf_counter()
     if is_samples(args.model):
         images, labels = read_samples(args.model)
         drawn: dict[str, Any] = {"samples": Path(args.model).name}
     else:
         images, labels, drawn = _draw(args)
-    verdict = judge_samples(images, labels)
-    print(verdict)
+    verdict = _judged(images, labels, args.reference, card, Path(args.model).name)
     if out:
         record = {"command": records.command_line(), "commit": records.commit(), "time": records.now(), **drawn,
                   "seconds": round(time.perf_counter() - start, 1), "versions": records.versions(), **verdict.to_json()}
         with atomic_path(out) as temporary:
             temporary.write_text(json.dumps(record, indent=1) + "\n")
     return 0
+
+
+def _judged(images: Any, labels: Any, reference: str, card: Path | None, title: str) -> Any:
+    """The whole report on samples, printed; or the judge's verdict alone, where there is nothing to hold them against."""
+    from . import data
+    from .evaluate import evaluate_samples, judge_samples
+
+    if reference != "none" and reference not in data.NAMES:
+        raise BadInput(f"evaluate: unknown --reference '{reference}'; it is none or one of {', '.join(data.NAMES)}")
+    at_hand = {entry.name for entry in data.available() if entry.ready}
+    missing = "" if reference in at_hand else "" if reference == "none" else f"{reference} is not on this machine; minidiff data fetch {reference}"
+    few = len(images) < 100 and f"{len(images)} samples are too few to be held against a data set; 100 would do"
+    if why_not := "without a --reference" if reference == "none" else missing or few:
+        if card:
+            raise BadInput(f"evaluate: no --card: {why_not}")
+        verdict = judge_samples(images, labels)
+        print(f"{verdict}\n(the judge's verdict alone: {why_not})")
+        return verdict
+    report = evaluate_samples(images, labels, reference)
+    print(report)
+    if card:
+        from . import viz
+
+        viz.save(viz.report_card(report, data.load(reference).images, title), card)
+        print(f"wrote {card}")
+    return report
 
 
 def _draw(args: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
@@ -487,7 +516,9 @@ def _draw(args: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     with backend.precision(args.precision):
         images = diffusion.sample(loaded.model, loaded.schedule, labels, **options, progress=sys.stderr.isatty())
     g, style = options.pop("guidance"), options.pop("style")
-    how = {**options, **({} if style is None else {"style": args.style}), "guidance": g.w, "guidance_interval": list(g.interval), "guidance_rescale": g.rescale, "negative": g.negative,
+    asked = options["steps"] or loaded.schedule.T
+    evaluations = args.n * asked * diffusion.EVALUATIONS[args.sampler] * (1 if g.w == 0 else 2)
+    how = {**options, "network_evaluations": evaluations, **({} if style is None else {"style": args.style}), "guidance": g.w, "guidance_interval": list(g.interval), "guidance_rescale": g.rescale, "negative": g.negative,
            **({} if g.classifier is None else {"judge": g.strength, "judge_alone": g.alone})}  # fmt: skip
     return images, labels, {"model": args.model, **how}
 

@@ -142,6 +142,9 @@ BAD = [
     ("sample RUN --judge nan --out a.png", "sample: the strength of a classifier must be finite, got nan"),
     ("sample RUN --variance learned --out a.png", "sample: this model has not learned a variance; use small or large"),
     ("sample RUN --no-clip --dynamic-clip --out a.png", "sample: argument --dynamic-clip: not allowed with argument --no-clip; see "),
+    ("evaluate RUN --reference letters --n 2 --steps 1", "evaluate: unknown --reference 'letters'; it is none or one of mnist, "),
+    ("evaluate RUN --card a.png --n 2 --steps 1 --reference none", "evaluate: no --card: without a --reference"),
+    ("evaluate RUN --card a.bmp", "--card a.bmp: unknown ending '.bmp'; it must be .png, .pdf, .svg"),
     ("evaluate RUN --sampler magic", "evaluate: unknown sampler 'magic'; there are ddpm, ddim, euler, midpoint, heun, dpm++"),
     ("sample RUN --device tpu --out a.png", "device 'tpu' is unknown; it is one of: cpu, cuda"),
     ("sample mnits --out a.png", "mnits: no such file, and no bundled model of this name (bundled: "),
@@ -447,3 +450,18 @@ def test_style_can_be_trained_and_asked_for(here: Path, capsys: pytest.CaptureFi
         assert status == 2 and message in err
     assert say(capsys, "evaluate", "styled", "--n", 10, "--steps", 2, "--style", "weight=4", "--json", "v.json")[0] == 0
     assert json.loads(Path("v.json").read_text())["style"] == ["weight=4"]
+
+
+def test_evaluate_holds_samples_against_a_data_set_and_draws_a_card(here: Path, run: Path, capsys: pytest.CaptureFixture[str],
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    from minidiff import data
+
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda name, split="train", limit=None: load(name, split, limit=400 if split == "train" else 200))
+    status, out, err = say(capsys, "evaluate", run, "--n", 100, "--steps", 2, "--reference", "glyphs", "--card", "card.png", "--json", "v.json")
+    assert status == 0, err
+    assert "100 samples beside as many images of glyphs" in out and "wrote card.png" in out
+    found = json.loads(Path("v.json").read_text())
+    assert found["controls"]["noise"]["frechet"] > found["frechet_floor"] and found["network_evaluations"] == 100 * 2 * 2
+    status, out, _ = say(capsys, "evaluate", run, "--n", 20, "--steps", 2, "--reference", "glyphs")
+    assert status == 0 and "(the judge's verdict alone: 20 samples are too few to be held against a data set; 100 would do)" in out

@@ -5,6 +5,7 @@ Images are float arrays in [-1, 1] of shape (N,C,H,W), C = 1 or 3. Every drawing
 alone; :func:`save` and :func:`animation` write files.
 """
 
+from .card import report_card
 from .curves import compare_curves, loss_curve, schedule_plot, step_size_plot
 from .files import animation, save
 from .graph import graph, graph_dot
@@ -22,6 +23,7 @@ __all__ = [
     "grid",
     "loss_curve",
     "named_rows",
+    "report_card",
     "sample_sheet",
     "save",
     "schedule_plot",

@@ -1,0 +1,143 @@
+"""Two clouds of images compared point by point: is each sample like something real, is everything real like some sample, and is
+any sample simply a training image?
+
+The Fréchet distance is one number for all that is wrong. These tell apart what may be: samples that are no digits
+(precision), digits that are never drawn (recall), all alike (diversity), copied (nearest training images).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadInput
+
+NEIGHBOURS = 3      # k, as in the paper
+CHUNK = 1024        # rows of a table of distances at a time
+CLOSE = 0.01        # of held-out images are as close to the training images as what we call a suspicion
+
+
+def distances(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Squared distances of all rows of a to all rows of b, some rows of a at a time.            # (N,F), (M,F) -> (n,M) each
+
+        |a − b|² = |a|² + |b|² − 2 a·b
+    """
+    b = b.reshape(len(b), -1).astype(np.float32, copy=False)
+    lengths = np.square(b, dtype=np.float64).sum(1)
+    for start in range(0, len(a), CHUNK):
+        part = slice(start, min(start + CHUNK, len(a)))
+        rows = a[part].reshape(part.stop - start, -1).astype(np.float32, copy=False)
+        yield part, np.maximum(np.square(rows, dtype=np.float64).sum(1)[:, None] + lengths - 2.0 * (rows @ b.T), 0.0)
+
+
+def radii(cloud: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
+    """The squared distance of each point to its k-th nearest other one.            # (N,F) -> (N,)"""
+    if not 1 <= k < len(cloud):
+        raise BadInput(f"clouds: k must be 1 to {len(cloud) - 1}, one less than the {len(cloud)} points; got {k}")
+    found = np.empty(len(cloud))
+    for part, d in distances(cloud, cloud):
+        found[part] = np.partition(d, k, axis=1)[:, k]                       # the nearest of all is the point itself
+    return found
+
+
+@dataclass(frozen=True)
+class Manifolds:
+    """precision    the share of samples that lie among the real images
+    recall       the share of real images that lie among the samples
+    n            of each
+    k            a point lies among a cloud if it is nearer to one of its points than that one's k-th neighbour is
+    """
+
+    precision: float
+    recall: float
+    n: int
+    k: int = NEIGHBOURS
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain JSON values."""
+        return asdict(self)
+
+
+def precision_recall(real: np.ndarray, samples: np.ndarray, k: int = NEIGHBOURS) -> Manifolds:
+    """Precision and recall of features (Kynkäänniemi et al. 2019, eq. 1–2).            # (N,F), (N,F)
+
+    Both clouds must have as many points, since a denser cloud has smaller balls.
+
+    Raises BadInput for clouds of different size, or of k points or fewer.
+    """
+    if real.shape != samples.shape:
+        raise BadInput(f"precision_recall: as many samples as real images are needed, got {samples.shape} and {real.shape}")
+    return Manifolds(share_among(samples, real, k), share_among(real, samples, k), len(real), k)
+
+
+def share_among(points: np.ndarray, cloud: np.ndarray, k: int = NEIGHBOURS) -> float:
+    """The share of points that lie in a ball around one of the cloud, which reaches to that one's k-th neighbour."""
+    reach = radii(cloud, k)
+    return float(np.mean([inside for _, d in distances(points, cloud) for inside in (d <= reach).any(1)]))
+
+
+def diversity(features: np.ndarray, labels: np.ndarray) -> dict[int, float]:
+    """How far apart two images of one class are, on average, squared.            # (N,F), (N,)
+
+        mean over pairs of |f − f'|²  =  2 tr Σ,    Σ the class's covariance
+
+    Of little meaning alone: hold it against that of as many real images.
+    """
+    spread = {}
+    for label in np.unique(labels):
+        mine = np.asarray(features[labels == label], np.float64)
+        if len(mine) < 2:
+            raise BadInput(f"diversity: class {label} has {len(mine)} image; there must be two or more of each")
+        spread[int(label)] = 2.0 * float(mine.var(axis=0, ddof=1).sum())
+    return spread
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The training image nearest to each sample, and how near, beside how near held-out images come.
+
+    index       of the training image, (N,)
+    distance    root mean square over pixels or features, (N,)
+    held_out    the same of the held-out images, (M,)
+
+    close       the share of samples that come nearer than all but CLOSE of the held-out images: CLOSE if samples are as new
+                as held-out images are, more if some were learned by heart
+    ratio       the median of distance over that of held_out
+    """
+
+    index: np.ndarray
+    distance: np.ndarray
+    held_out: np.ndarray
+
+    @property
+    def close(self) -> float:
+        return float((self.distance < np.quantile(self.held_out, CLOSE)).mean())
+
+    @property
+    def ratio(self) -> float:
+        return float(np.median(self.distance) / np.median(self.held_out))
+
+    def of_held_out(self) -> Nearest:
+        """The held-out images in the place of the samples; which training images are nearest to them is not kept."""
+        return Nearest(np.empty(0, np.int64), self.held_out, self.held_out)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain JSON values."""
+        return {"close": self.close, "expected_close": CLOSE, "median": float(np.median(self.distance)),
+                "median_of_held_out": float(np.median(self.held_out)), "ratio": self.ratio, "n": len(self.distance)}  # fmt: skip
+
+
+def nearest(samples: np.ndarray, train: np.ndarray, held_out: np.ndarray) -> Nearest:
+    """For each sample the nearest training image; pixels or features, one row or image each.            # (N,…), (K,…), (M,…)"""
+    index, near = _nearest(samples, train)
+    return Nearest(index, near, _nearest(held_out, train)[1])
+
+
+def _nearest(points: np.ndarray, cloud: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    index, near = np.empty(len(points), np.int64), np.empty(len(points))
+    for part, d in distances(points, cloud):
+        index[part], near[part] = d.argmin(1), d.min(1)
+    return index, np.sqrt(near / points[0].size)
