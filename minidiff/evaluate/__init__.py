@@ -3,10 +3,11 @@
 from .clouds import Manifolds, Nearest, diversity, nearest, precision_recall
 from .frechet import Frechet, frechet_distance, sample_frechet
 from .judge import Judge, Verdict, judge_samples, load_judge
+from .recognition import Recognition
 from .report import Measures, Report, evaluate_samples
 from .samples import is_samples, read_samples, write_samples
 
 __all__ = [
-    "Frechet", "Judge", "Manifolds", "Measures", "Nearest", "Report", "Verdict", "diversity", "evaluate_samples", "frechet_distance",
+    "Frechet", "Judge", "Manifolds", "Measures", "Nearest", "Recognition", "Report", "Verdict", "diversity", "evaluate_samples", "frechet_distance",
     "is_samples", "judge_samples", "load_judge", "nearest", "precision_recall", "read_samples", "sample_frechet", "write_samples",
 ]  # fmt: skip
