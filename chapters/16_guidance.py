@@ -163,12 +163,17 @@ print(f"DDIM moves the classes {times:.1f} times as far as q does")
 assert 7 < times < 13 and rows["DDIM"][1] < 0.75 * rows["q on a grid"][1]
 assert 2 < rows["DDPM"][0] / rows["q on a grid"][0] < 0.6 * times
 
+fewer = md.diffusion.sample(model, schedule, labels, "ddim", 100, guidance=4.0, **draw)
+unguided = md.diffusion.sample(model, schedule, labels, "ddpm", **draw)
+assert abs(moved(fewer)[0] / rows["DDIM"][0] - 1) < 0.05  # half of the steps lead to the same place
+assert abs(np.subtract(moved(unguided), moved(by_w[0.0]))).max() < 0.02  # and without guidance DDPM and DDIM agree
+
 # %%
-# No fault of the network, for it has none; nor of the steps, which are many. The line has the slope of :math:`q_w` *at t = 0*.
-# A sampler needs, at each t, the slope of what q has become by noise, and that is not the line at t: noise and a power do
-# not commute. In much noise all classes overlap, and the line pushes points apart that q would leave in peace. DDIM and
-# DDPM agree when w = 0. Here they do not even agree with each other, so there is no distribution that guidance
-# "really" samples. (Bradley and Nakkiran show what DDPM does: a step of prediction, and a correction towards q.)
+# No fault of the network, for it has none; nor of the steps, for half of them would do. The line has the slope of
+# :math:`q_w` *at t = 0*. A sampler needs, at each t, the slope of what q has become by noise, and that is not the line at t:
+# noise and a power do not commute. In much noise all classes overlap, and the line pushes points apart that q would leave in
+# peace. DDIM and DDPM agree when w = 0. Here they do not even agree with each other, so there is no distribution that
+# guidance "really" samples. (Bradley and Nakkiran show what DDPM does: a step of prediction, and a correction towards q.)
 #
 # Is the line at t = 0 right, then? Stay at the last step, and walk along it with noise of the right size (Langevin's
 # dynamics, exercise 2 of chapter 11). Now the points must come back to q, and they do:
