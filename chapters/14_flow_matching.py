@@ -238,5 +238,5 @@ assert abs(astray).mean() > 2 * abs(data).mean()
 # * Tong and others, *Improving and generalizing flow-based generative models with minibatch optimal transport*, 2024.
 #
 # A road, a target, a solver: each can be chosen without the others, and the plane is where a choice can be tried in
-# seconds. Pictures decide. ``make_schedule("flow")`` and a U-Net with ``target="flow"`` are two words in chapter 7's loop,
-# and what comes next.
+# seconds. Pictures decide: ``make_schedule("flow")`` and a U-Net with ``target="flow"`` are two words in chapter 7's loop.
+# But who draws pictures wants to choose what is on them. How the class is told, and whether it is heard, is the next chapter.
