@@ -300,10 +300,16 @@ assert np.allclose(blend[0, 1], halfway[0], atol=2e-3)
 #
 # What would break it
 # -------------------
-# *A strength without noise.* Who starts the walk at τ with the picture as it is, tells the model that what it sees is
-# noisy. It removes noise that is not there, and with it the thin strokes. *A mask put on once, at the end*, cuts and
-# pastes; the model never saw the other half. *The wrong ς*: here the same noisy digits, taken for half and for twice as
-# noisy as they are.
+# *A strength without noise.* Who starts at τ with :math:`a_\tau x_0` alone, shows the model what it has never seen at τ. It
+# has to explain a picture that is too smooth, and the strokes come out fat:
+
+fat = walk(a[50] * x0, [t for t in twenty if t <= 50], none)
+print(f"ink, without noise at t = 50: {(fat + 1).mean() / (x0 + 1).mean():.2f} of the given")
+assert 1.1 < (fat + 1).mean() / (x0 + 1).mean() < 1.5
+
+# %%
+# *A mask put on once, at the end*, cuts and pastes; the model never saw the other half. *The wrong ς*: here are the same
+# noisy digits, taken for half and for twice as noisy as they are.
 
 with np.errstate(divide="ignore"):
     taken_for = {s: int(np.argmin(abs(sigma / a - s))) for s in (0.5, 1.0, 2.0)}
