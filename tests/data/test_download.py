@@ -55,9 +55,9 @@ class Mirror(BaseHTTPRequestHandler):
             self.server.continued.append(begin)
             if begin >= len(body):
                 return self.send_error(416, "Range Not Satisfiable")
-            shown = 7 if kind == "wrong-range" else begin
+            begin = 7 if kind == "wrong-range" else begin
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {shown}-{len(body) - 1}/{len(body)}")
+            self.send_header("Content-Range", f"bytes {begin}-{len(body) - 1}/{len(body)}")
         else:
             self.send_response(200)
         rest = body[begin:]
@@ -259,6 +259,26 @@ def test_a_full_disk_is_one_line_and_half_a_file_is_not_left_on_it(fetch, tmp_pa
     assert os.listdir(tmp_path / "new") == []
 
 
+class Sipping(FullDisk):
+    """An open file that takes at most so many bytes at once, as the system allows any file to do."""
+
+    def write(self, data):
+        return self.file.write(data[:self.room])
+
+
+def test_a_file_that_takes_less_than_it_is_given_is_given_the_rest(fetch, monkeypatch):
+    monkeypatch.setattr(module, "open", lambda *args, **options: Sipping(open(*args, **options), 5000), raising=False)
+    assert fetch("good").read_bytes() == CONTENT
+
+
+def test_an_answer_that_begins_elsewhere_is_not_taken_for_the_rest(fetch, tmp_path):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "digits.gz.part").write_bytes(CONTENT[:1000])
+    told = []
+    fetch("wrong-range+", progress=lambda *values: told.append(values[1]))
+    assert told == sorted(told) and told[-1] == len(CONTENT)          # at once from the first byte, not after a wrong digest
+
+
 def test_an_interruption_keeps_the_part(fetch, server, tmp_path):
     def interrupt(name, done, total):
         raise KeyboardInterrupt
@@ -316,6 +336,24 @@ def test_many_threads_make_one_whole_file(fetch, server, tmp_path):
     for thread in threads:
         thread.join()
     assert done == [True] * 6 and os.listdir(tmp_path / "new") == ["digits.gz"]
+
+
+@pytest.mark.parametrize("ending", ["named", "removed"])
+def test_a_part_that_ends_while_it_is_being_locked_is_not_written_to(fetch, server, tmp_path, monkeypatch, ending):
+    """Between opening the part and locking it another process may finish or remove it: then the lock is on no part any more."""
+    fcntl = pytest.importorskip("fcntl")
+    part, flock, ended = tmp_path / "new" / "digits.gz.part", fcntl.flock, []
+
+    def ended_by_another(file, how):
+        if not ended:
+            ended.append(True)
+            part.write_bytes(CONTENT)
+            os.replace(part, tmp_path / "new" / "digits.gz") if ending == "named" else part.unlink()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", ended_by_another)
+    assert fetch("good").read_bytes() == CONTENT and server.asked == ([] if ending == "named" else ["good"])
+    assert os.listdir(tmp_path / "new") == ["digits.gz"]
 
 
 def test_without_locks_each_process_has_its_own_part_and_old_ones_go(fetch, tmp_path, monkeypatch):
