@@ -21,7 +21,6 @@ import contextlib
 import hashlib
 import os
 import re
-import tarfile
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -325,6 +324,9 @@ def _read(source: Source, path: Path, stream: BinaryIO) -> bytes:
 
 def _members(source: Source, archive: Path, wanted: set[str]) -> Iterator[tuple[str, Path, bytes]]:
     """The wanted batches in a .tar, plain or packed, in its own order. Nothing is written, and links are not followed."""
+    # Imported here, since few runs have an archive to read.
+    import tarfile
+
     try:
         with tarfile.open(archive, "r|*") as tar:
             for member in tar:
