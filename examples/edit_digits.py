@@ -33,7 +33,7 @@ def distance(a, b):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="mnist", help="a checkpoint, a run's folder, or the name of a bundled model")
-    parser.add_argument("--data", choices=data.NAMES, help="default: mnist if its files are here, glyphs if not")
+    parser.add_argument("--data", choices=("mnist", "fashion-mnist", "glyphs"), help="default: mnist if its files are here, glyphs if not")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--sigma", type=float, default=0.7, help="noise to repair, in units of a pixel's range of -1 … 1")
     parser.add_argument("--strength", type=float, default=0.7, help="of redrawing: 0 leaves all, 1 nothing")

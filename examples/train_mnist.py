@@ -51,7 +51,7 @@ def save(model, schedule, classes, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", choices=md.data.NAMES, help="default: mnist if it is at hand, else glyphs")
+    parser.add_argument("--data", choices=("mnist", "fashion-mnist", "glyphs"), help="default: mnist if it is at hand, else glyphs")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=3e-3, help="the largest learning rate")

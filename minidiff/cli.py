@@ -97,7 +97,7 @@ def _add_train(commands: Any) -> None:
                  "  minidiff train --data mnist --preset mnist --out runs/first\n"
                  "  minidiff train --out runs/first --resume\n\n"
                  "Ctrl-C saves a checkpoint and says how to go on.")
-    p.add_argument("--data", metavar="NAME", help="data set, one of `minidiff data list` (default: the preset's)")
+    p.add_argument("--data", metavar="NAME", help="data set, one of `minidiff data list`, or a folder with a sub-folder of images for each class (default: the preset's)")
     p.add_argument("--preset", metavar="NAME", help="recipe: report, mnist, tiny, large, attention (default: mnist)")
     length = p.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=float, metavar="E", help="passes over the data")
@@ -236,12 +236,13 @@ def _add_plot(commands: Any) -> None:
 
 def _add_data(commands: Any) -> None:
     p = _command(commands, "data", None, "fetch, check and list data sets",
-                 "  minidiff data list\n  minidiff data fetch mnist\n  minidiff data verify mnist")
+                 "  minidiff data list\n  minidiff data fetch mnist\n  minidiff data verify mnist\n"
+                 "  minidiff data verify path/to/images            can each of them be decoded?")
     actions = p.add_subparsers(title="actions", metavar="fetch|verify|list", required=True)
     fetch = _command(actions, "fetch", _data_fetch, "download the files of a data set and check them")
     fetch.add_argument("name", metavar="NAME")
     verify = _command(actions, "verify", _data_verify, "check the files that are here")
-    verify.add_argument("name", nargs="?", metavar="NAME", help="default: every data set that is here")
+    verify.add_argument("name", nargs="?", metavar="NAME|FOLDER", help="default: every data set that is here")
     _command(actions, "list", _data_list, "list the data sets and where they lie")
 
 
@@ -322,7 +323,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _default_out(data: str, preset: str) -> str:
-    return str(Path("runs") / f"{data}-{preset}")
+    return str(Path("runs") / f"{Path(data).expanduser().resolve().name}-{preset}")             # of a folder of images, its name alone
 
 
 def _stored_config(args: argparse.Namespace) -> Any:

@@ -5,26 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from minidiff.data import glyphs, mnist
+from minidiff.data import cifar10, folder, glyphs, mnist
+from minidiff.data.check import Check
 from minidiff.data.dataset import Dataset
 from minidiff.data.download import Progress
 from minidiff.errors import BadInput
 
-NAMES = ("mnist", "fashion-mnist", "glyphs")
+NAMES = ("mnist", "fashion-mnist", "cifar10", "glyphs")
 SPLITS = ("train", "test")
-
-
-@dataclass(frozen=True)
-class Check:
-    """Whether one file (or, for glyphs, one split) is what it should be, and how that is known."""
-
-    name: str
-    path: Path | None
-    ok: bool
-    detail: str
-
-    def __str__(self) -> str:
-        return f"{'ok    ' if self.ok else 'FAILED'}  {self.path or self.name}: {self.detail}"
 
 
 @dataclass(frozen=True)
@@ -40,24 +28,41 @@ class Entry:
         return f"{self.name:<14} {'ready  ' if self.ready else 'missing'}  {self.detail}"
 
 
-def load(name: str, split: str = "train", *, limit: int | None = None) -> Dataset:
-    """A data set by name, fetched or drawn if it is not on this machine yet.
+def known(name: str) -> bool:
+    """Whether `load` can take it: one of `NAMES`, or the path of a folder."""
+    return name in NAMES or _is_folder(name)
+
+
+def load(name: str, split: str = "train", *, limit: int | None = None, size: int = folder.SIZE) -> Dataset:
+    """A data set by name, fetched or drawn if it is not on this machine yet; or the images of a folder.
+
+    A folder has a sub-folder of images for each class, in itself or in its sub-folders train and test: see
+    `minidiff.data.folder`. A folder with files ``data_batch*.bin`` and ``test_batch*.bin`` is read as what there is of CIFAR-10,
+    with a warning where that is not all of it. To read a folder that is named as a data set, write ``./NAME``.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `NAMES`, or the path of a folder.
         split: "train" or "test".
         limit: at most so many samples, the first ones; None for all.
+        size: height and width in pixels to which a folder's images are brought; the other sets keep their own.
 
     Raises:
         BadInput: an unknown name or split, a limit below 1, damaged files, or files that cannot be fetched.
     """
-    _known(name)
+    _known(name, folders=True)
     if split not in SPLITS:
         raise BadInput(f"data: unknown split {split!r}; the splits are {', '.join(SPLITS)}")
     if limit is not None and limit < 1:
         raise BadInput(f"data: limit is {limit}; it must be 1 or more")
     if name == "glyphs":
         return glyphs.load(split, limit=limit)
+    if name == "cifar10":
+        return cifar10.load(split, limit=limit)
+    if name not in NAMES:
+        path = Path(name).expanduser()
+        if cifar10.holds_batches(path):
+            return cifar10.load_folder(path, split, limit=limit)
+        return folder.load(path, split, limit=limit, size=size)
     dataset = mnist.load(mnist.SOURCES[name], split)
     return dataset if limit is None or limit >= len(dataset) else dataset.subset(slice(0, limit))
 
@@ -66,8 +71,8 @@ def fetch(name: str, *, tries: int = 3, timeout: float = 10.0, pause: float = 1.
           progress: Progress | None = None) -> Path | None:
     """Make a data set ready for use without a network.
 
-    MNIST and Fashion-MNIST are downloaded into the cache unless all four files are found. The glyphs are
-    drawn and kept in the cache.
+    MNIST and Fashion-MNIST are downloaded into the cache unless all four files are found, CIFAR-10 unless it is found whole.
+    The glyphs are drawn and kept in the cache.
 
     Args:
         name: one of `NAMES`.
@@ -85,37 +90,51 @@ def fetch(name: str, *, tries: int = 3, timeout: float = 10.0, pause: float = 1.
         for split in SPLITS:
             glyphs.load(split)
         return next((path.parent for path in glyphs.cached().values()), None)
-    return mnist.fetch(mnist.SOURCES[name], tries=tries, timeout=timeout, pause=pause, progress=progress)
+    options = {"tries": tries, "timeout": timeout, "pause": pause, "progress": progress}
+    return cifar10.fetch(**options) if name == "cifar10" else mnist.fetch(mnist.SOURCES[name], **options)
 
 
 def verify(name: str) -> list[Check]:
     """Check a data set against what was published; damage is reported, not raised.
 
-    The four files of MNIST and Fashion-MNIST are compared by the SHA-256 of their content, however they
-    are packed. For glyphs the start of each split is drawn anew and compared with the cache.
+    The files of MNIST, Fashion-MNIST and CIFAR-10 are compared by the SHA-256 of their content, however they
+    are packed. For glyphs the start of each split is drawn anew and compared with the cache. The images of a folder are
+    decoded, each of them.
 
     Raises:
-        BadInput: an unknown name.
+        BadInput: an unknown name, or a folder that is not of the form that `load` reads.
     """
-    if _known(name) == "glyphs":
+    if _known(name, folders=True) == "glyphs":
         return [_check_glyphs(split) for split in SPLITS]
+    if name == "cifar10":
+        return cifar10.verify()
+    if name not in NAMES:
+        path = Path(name).expanduser()
+        return cifar10.verify_folder(path) if cifar10.holds_batches(path) else folder.verify(path)
     source = mnist.SOURCES[name]
-    folder = source.find()
-    if folder is None:
-        looked = ", ".join(map(str, source.folders()))
-        return [Check(original.name, None, False, f"not found in {looked}") for original in source.originals]
-    return [_check_file(original, mnist.path_in(folder, original)) for original in source.originals]
+    nearest, there = source.nearest()
+    looked = str(nearest) if there else ", ".join(map(str, source.folders()))
+    return [_check_file(original, there[original.name]) if original.name in there else
+            Check(original.name, None, False, f"not found in {looked}") for original in source.originals]
 
 
 def available() -> list[Entry]:
     """Every data set of `NAMES`: whether it is ready, and where. Never goes to the network."""
-    return [_entry_glyphs() if name == "glyphs" else _entry(mnist.SOURCES[name]) for name in NAMES]
+    return [_entry(name) for name in NAMES]
 
 
-def _known(name: str) -> str:
-    if name not in NAMES:
-        raise BadInput(f"data: unknown data set {name!r}; the data sets are {', '.join(NAMES)}")
-    return name
+def _is_folder(name: str) -> bool:
+    try:
+        return bool(name) and Path(name).expanduser().is_dir()
+    except (OSError, RuntimeError, ValueError):          # no path at all
+        return False
+
+
+def _known(name: str, folders: bool = False) -> str:
+    if name in NAMES or (folders and _is_folder(name)):
+        return name
+    also = "; or give the path of a folder of images" if folders else ""
+    raise BadInput(f"data: unknown data set {name!r}; the data sets are {', '.join(NAMES)}{also}")
 
 
 def _check_file(original: mnist.Original, path: Path) -> Check:
@@ -130,13 +149,17 @@ def _check_glyphs(split: str) -> Check:
     return Check(f"glyphs {split}", path, fault is None, fault or said)
 
 
-def _entry(source: mnist.Source) -> Entry:
-    folder = source.find()
-    said = str(folder) if folder else f"minidiff data fetch {source.name} gets it from {source.mirrors[0]}"
-    return Entry(source.name, folder is not None, folder, said)
-
-
-def _entry_glyphs() -> Entry:
-    folder = next((path.parent for path in glyphs.cached().values()), None)
-    said = str(folder) if folder else "drawn when first needed, from matplotlib's fonts"
-    return Entry("glyphs", True, folder, said)
+def _entry(name: str) -> Entry:
+    if name == "glyphs":
+        place = next((path.parent for path in glyphs.cached().values()), None)
+        return Entry(name, True, place, str(place) if place else "drawn when first needed, from matplotlib's fonts")
+    if name == "cifar10":
+        place, said = cifar10.where()
+        return Entry(name, place is not None, place, said)
+    source = mnist.SOURCES[name]
+    if place := source.find():
+        strange = [f"{original} is {path.name}" for original, path in source.locate(place).items() if not path.name.startswith(original)]
+        return Entry(name, True, place, f"{place}{' (' + ', '.join(strange) + ')' if strange else ''}")
+    nearest, there = source.nearest()
+    has = f"{nearest} has {len(there)} of {len(source.originals)} files; " if there else ""
+    return Entry(name, False, None, f"{has}minidiff data fetch {name} gets it from {source.mirrors[0]}")

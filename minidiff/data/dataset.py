@@ -20,6 +20,8 @@ class Dataset:
         labels: int64 (N,), each in 0 … len(classes)−1.
         classes: the name of each class.
         style: further known values of each image, float32 (N,) by name, or None where nothing is known.
+        augmentations: the changes of `minidiff.data.augmentation` that leave every image in its class. A digit stays
+            what it is when it is moved, but a mirrored 2 is no digit, while a mirrored ship is a ship.
 
     Raises:
         BadInput: the arrays' types or sizes do not belong together.
@@ -30,6 +32,7 @@ class Dataset:
     labels: np.ndarray
     classes: tuple[str, ...]
     style: dict[str, np.ndarray] | None = field(default=None)
+    augmentations: tuple[str, ...] = ("shift",)
 
     def __post_init__(self) -> None:
         images, labels, count = self.images, self.labels, len(self.classes)
@@ -57,7 +60,7 @@ class Dataset:
         if not isinstance(chosen, slice) and chosen.size == 0:
             chosen = chosen.astype(np.int64)          # an empty list would otherwise index as float64
         style = self.style and {key: values[chosen] for key, values in self.style.items()}
-        return Dataset(self.name, self.images[chosen], self.labels[chosen], self.classes, style)
+        return Dataset(self.name, self.images[chosen], self.labels[chosen], self.classes, style, self.augmentations)
 
 
 def to_model(images: np.ndarray, size: int = 32) -> np.ndarray:

@@ -11,6 +11,7 @@ An IDX file is a header and one array, everything big-endian
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import lzma
 import math
@@ -21,6 +22,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from minidiff.data.download import sha256
 from minidiff.errors import BadInput
 
 TYPES = {0x08: np.dtype("u1"), 0x09: np.dtype("i1"), 0x0B: np.dtype(">i2"),
@@ -69,8 +71,17 @@ def read_pair(images: str | Path, labels: str | Path) -> tuple[np.ndarray, np.nd
     return x, y.astype(np.int64)
 
 
+def shape_told(path: Path) -> tuple[int, ...] | None:
+    """The sizes in the file's header, read without the data; None where the file is not IDX or cannot be read."""
+    try:
+        with open_bytes(path) as stream:
+            return _read_header(path, stream, None, None)[1]
+    except BadInput:
+        return None
+
+
 @contextlib.contextmanager
-def open_bytes(path: Path) -> Iterator[BinaryIO]:
+def open_bytes(path: Path, expected: str = "an IDX file") -> Iterator[BinaryIO]:
     """A file's content as a stream, decompressed if need be; whatever goes wrong inside is one clear line."""
     try:
         with open(path, "rb") as raw:
@@ -83,7 +94,37 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
     except (gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
         raise BadInput(f"{path}: its compressed data is damaged ({error}); expected a whole file") from None
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror or error}); expected an IDX file") from None
+        raise BadInput(f"{path}: cannot be read ({error.strerror or error}); expected {expected}") from None
+
+
+def content_sha256(path: Path) -> str | None:
+    """The SHA-256 of a file's content, decompressed if need be; None where it cannot be read.
+
+    Remembered as long as the file keeps its size and its time.
+    """
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return _content_sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=512)
+def _content_sha256(path: Path, size: int, time: int) -> str | None:
+    try:
+        with open_bytes(path) as stream:
+            return sha256(stream)
+    except BadInput:
+        return None
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file begins as those of gzip or xz do."""
+    try:
+        with open(path, "rb") as raw:
+            return raw.read(6).startswith(tuple(_OPENERS))
+    except OSError:
+        return False
 
 
 def _read_header(path: Path, stream: BinaryIO, ndim: int | None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,12 @@ import numpy as np
 
 from minidiff.data.dataset import Dataset
 from minidiff.data.download import DownloadError, Progress, download, sha256
-from minidiff.data.idx import open_bytes, read_idx, read_pair
+from minidiff.data.idx import content_sha256, open_bytes, read_idx, read_pair, shape_told
 from minidiff.errors import BadInput
 from minidiff.files import cache_folder
 
 SUFFIXES = (".gz", "", ".xz")          # as published first
+LOOK_INTO = 200          # files of a folder that are recognised by their content, first names first
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,14 @@ class Original:
     """One published file: its name without ".gz", and two SHA-256 values.
 
     `packed` is that of the published .gz, for downloads. `content` is that of the IDX bytes inside, for
-    files on this machine: they may be unpacked, or packed anew by whoever handed them on.
+    files on this machine: they may be unpacked, or packed anew by whoever handed them on. `shape` is what its
+    header says.
     """
 
     name: str
     packed: str
     content: str
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Source:
     originals: tuple[Original, ...]          # training images, training labels, test images, test labels
     in_root: bool = False          # whether MINIDIFF_DATA itself may hold the files
     system: tuple[str, ...] = ()          # folders of distributions' packages
+    augmentations: tuple[str, ...] = ("shift",)          # what leaves the class as it is
 
     def folders(self) -> list[Path]:
         """Where the files are looked for, in this order."""
@@ -55,10 +60,33 @@ class Source:
         return [*(root for root in roots if self.in_root), *(root / self.name for root in roots),
                 *map(Path, self.system), cache_folder(self.name)]
 
+    def locate(self, folder: Path) -> dict[str, Path]:
+        """The original files that are in `folder`, by their names: each plain, as .gz or as .xz.
+
+        A file that has an original's name and the shape in its header that was published is taken for it. Where
+        the four are not there by name, files of those shapes are recognised by the SHA-256 of their content,
+        whatever they are called; the content counts for more than the name.
+        """
+        named = {original.name: path for original in self.originals if (path := path_in(folder, original))}
+        if all(original.name in named and shape_told(named[original.name]) == original.shape for original in self.originals):
+            return named
+        return settle([original.name for original in self.originals], named, list(self._recognised(folder)))
+
+    def _recognised(self, folder: Path) -> Iterator[tuple[str, Path]]:
+        by_content, shapes = {o.content: o.name for o in self.originals}, {o.shape for o in self.originals}
+        for path in _files(folder):
+            if shape_told(path) in shapes and (name := by_content.get(content_sha256(path) or "")):
+                yield name, path
+
     def find(self) -> Path | None:
-        """The first of `folders()` that holds all four files, each plain, as .gz or as .xz."""
-        return next((folder for folder in self.folders()
-                     if all(path_in(folder, original) for original in self.originals)), None)
+        """The first of `folders()` that holds all four files."""
+        return next((folder for folder in self.folders() if len(self.locate(folder)) == len(self.originals)), None)
+
+    def nearest(self) -> tuple[Path, dict[str, Path]]:
+        """The folder that holds most of the files, the first of such, and those that it holds."""
+        there = {folder: self.locate(folder) for folder in self.folders()}
+        folder = max(there, key=lambda folder: len(there[folder]))
+        return folder, there[folder]
 
 
 MNIST = Source(
@@ -68,16 +96,16 @@ MNIST = Source(
      "https://raw.githubusercontent.com/fgnt/mnist/master/"),
     (Original("train-images-idx3-ubyte",
               "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-              "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+              "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", (60_000, 28, 28)),
      Original("train-labels-idx1-ubyte",
               "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-              "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+              "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", (60_000,)),
      Original("t10k-images-idx3-ubyte",
               "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-              "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+              "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7", (10_000, 28, 28)),
      Original("t10k-labels-idx1-ubyte",
               "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-              "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2")),
+              "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", (10_000,))),
     in_root=True)
 
 FASHION_MNIST = Source(
@@ -88,17 +116,17 @@ FASHION_MNIST = Source(
      "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"),
     (Original("train-images-idx3-ubyte",
               "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-              "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
+              "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888", (60_000, 28, 28)),
      Original("train-labels-idx1-ubyte",
               "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-              "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+              "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9", (60_000,)),
      Original("t10k-images-idx3-ubyte",
               "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-              "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+              "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b", (10_000, 28, 28)),
      Original("t10k-labels-idx1-ubyte",
               "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-              "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34")),
-    system=("/usr/share/datasets/fashion-mnist",))
+              "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34", (10_000,))),
+    system=("/usr/share/datasets/fashion-mnist",), augmentations=("shift", "flip"))
 
 SOURCES = {source.name: source for source in (MNIST, FASHION_MNIST)}
 
@@ -108,11 +136,26 @@ def path_in(folder: Path, original: Original) -> Path | None:
     return next((path for suffix in SUFFIXES if (path := folder / (original.name + suffix)).is_file()), None)
 
 
+def settle(names: list[str], named: dict[str, Path], recognised: list[tuple[str, Path]]) -> dict[str, Path]:
+    """Names and content brought together: a file known to be one does not stand for another whose name it bears."""
+    known = {path: name for name, path in recognised}
+    there = {name: path for path, name in reversed(known.items())}          # of several copies the first
+    there.update({name: path for name, path in named.items() if known.get(path, name) == name})
+    return {name: there[name] for name in names if name in there}
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))[:LOOK_INTO]
+    except OSError:
+        return []
+
+
 def find_mnist() -> Path | None:
     """The folder that holds the four original MNIST files, or None; never goes to the network.
 
     Looks in ``MINIDIFF_DATA``, ``MINIDIFF_DATA/mnist`` and the cache, ``MINIDIFF_CACHE/mnist`` or
-    ``~/.cache/minidiff/mnist``. Each file may be plain, .gz or .xz.
+    ``~/.cache/minidiff/mnist``. Each file may be plain, .gz or .xz, and have another name: see `Source.locate`.
     """
     return MNIST.find()
 
@@ -120,17 +163,21 @@ def find_mnist() -> Path | None:
 def load(source: Source, split: str) -> Dataset:
     """The images of one split ("train" or "test"), fetched first if they are not on this machine.
 
+    Returns:
+        A `Dataset` of uint8 (N,28,28), N = 60,000 or 10,000 for the published files.
+
     Raises:
         BadInput: a file is damaged or is not what its name says; or nothing is there and no mirror answers.
     """
     folder = source.find() or fetch(source)
+    there = source.locate(folder)
     images, labels = source.originals[:2] if split == "train" else source.originals[2:]
-    x, y = read_pair(path_in(folder, images), path_in(folder, labels))
-    _refuse_namesake(source, folder, labels, y)
+    x, y = read_pair(there[images.name], there[labels.name])
+    _refuse_namesake(source, folder, y)
     if len(y) and y.max() >= len(source.classes):
-        raise BadInput(f"{path_in(folder, labels)}: has a label {y.max()}; "
+        raise BadInput(f"{there[labels.name]}: has a label {y.max()}; "
                        f"{source.title} has the classes 0 to {len(source.classes) - 1}")
-    return Dataset(source.name, x, y, source.classes)
+    return Dataset(source.name, x, y, source.classes, augmentations=source.augmentations)
 
 
 def fetch(source: Source, *, tries: int = 3, timeout: float = 10.0, pause: float = 1.0,
@@ -143,8 +190,9 @@ def fetch(source: Source, *, tries: int = 3, timeout: float = 10.0, pause: float
     if found := source.find():
         return found
     folder = cache_folder(source.name)
+    there = source.locate(folder)
     for original in source.originals:
-        if path_in(folder, original):
+        if original.name in there:
             continue
         try:
             download(source.mirrors, original.name + ".gz", original.packed, folder,
@@ -168,14 +216,16 @@ def check(original: Original, path: Path) -> str | None:
 
 
 def _how_to_get(source: Source, why: str) -> str:
-    files = ", ".join(original.name + ".gz" for original in source.originals)
-    looked = ", ".join(map(str, source.folders()))
-    hint = "" if os.environ.get("MINIDIFF_DATA") else ", or set MINIDIFF_DATA to the folder that holds them"
-    return (f"{source.name}: the files are not on this machine and could not be fetched ({why}); put {files} "
-            f"from {' or '.join(source.mirrors)} into one of {looked}{hint}")
+    folder, there = source.nearest()
+    lacking = [original.name + ".gz" for original in source.originals if original.name not in there]
+    looked = ", ".join(map(str, [folder] if there else source.folders()))
+    hint = "" if there or os.environ.get("MINIDIFF_DATA") else ", or set MINIDIFF_DATA to the folder that holds them"
+    what = f"{folder} lacks {' and '.join(lacking)}, which" if there else "the files are not on this machine and"
+    return (f"{source.name}: {what} could not be fetched ({why}); put {', '.join(lacking)} "
+            f"from {' or '.join(source.mirrors)} into {'it' if there else f'one of {looked}'}{hint}")
 
 
-def _refuse_namesake(source: Source, folder: Path, labels: Original, y: np.ndarray) -> None:
+def _refuse_namesake(source: Source, folder: Path, y: np.ndarray) -> None:
     """MNIST and Fashion-MNIST use the same file names; the labels are enough to tell them apart."""
     header = np.array([0x0801, len(y)], ">u4").tobytes()
     content = sha256(io.BytesIO(header + y.astype(np.uint8).tobytes()))

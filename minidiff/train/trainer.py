@@ -73,8 +73,8 @@ class Trainer:
         if config.precision != "fp32" and config.device == "cpu" and backend.get_kernels() not in ("rounded", "emulated"):
             raise BadInput(f"train: precision {config.precision} is the GPU's; the CPU computes in fp32; use device cuda, or imitate"
                            " it with MINIDIFF_KERNELS=rounded")  # fmt: skip
-        if config.data not in data.NAMES:
-            raise BadInput(f"train: unknown data set '{config.data}'; there are {', '.join(data.NAMES)}")
+        if not data.known(config.data):
+            raise BadInput(f"train: unknown data set '{config.data}'; there are {', '.join(data.NAMES)}, or give the path of a folder of images")
         self.schedule = diffusion.make_schedule(**config.schedule)
         saved = self._find_saved(resume)
         if config.threads is not None:
@@ -99,7 +99,7 @@ class Trainer:
     def _build(self) -> None:
         c = self.config
         backend.manual_seed(c.seed)
-        train = data.load(c.data, "train", limit=c.limit)
+        train = data.load(c.data, "train", limit=c.limit, size=c.image_size)
         self.classes = tuple(train.classes)
         values = data.style_values(train, c.style)
         self.style = data.StyleScale.of(values, c.style) if c.style else None
@@ -279,7 +279,7 @@ class Trainer:
         """Mean loss over ``config.validate`` held-out images, always with the same t and eps."""
         c = self.config
         if not hasattr(self, "_held_out"):
-            held_out = data.load(c.data, "test", limit=c.validate)
+            held_out = data.load(c.data, "test", limit=c.validate, size=c.image_size)
             style = None if self.style is None else self.style.told(data.style_values(held_out, c.style))
             self._held_out = data.to_model(held_out.images, size=c.image_size), held_out.labels, style
         images, labels, style = self._held_out

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,12 @@ def given_data(monkeypatch):
     if not GIVEN:
         pytest.skip("MINIDIFF_DATA is not set")
     monkeypatch.setenv("MINIDIFF_DATA", GIVEN)
+
+
+@pytest.fixture(scope="session")
+def given_folder():
+    """The user's MINIDIFF_DATA itself, or None."""
+    return Path(GIVEN).expanduser() if GIVEN else None
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minidiff import data
 from minidiff.data import DataLoader, Dataset, to_model
@@ -239,3 +241,86 @@ def test_a_style_of_other_length_is_refused() -> None:
     glyphs = data.load("glyphs", "test", limit=30)
     with pytest.raises(BadInput, match=r"style must be \(30, S\), a row for each sample, got \(29, 2\)"):
         data.DataLoader(glyphs, 7, style=np.zeros((29, 2)))
+
+
+# ------------------------------------------------------------------------------------------------ many processes
+
+@settings(max_examples=40, deadline=None)
+@given(ranks=st.integers(1, 6), share=st.integers(1, 4), seed=st.integers(0, 9), shuffle=st.booleans(), augment=st.sampled_from([(), ("shift",)]),
+       start=st.integers(0, 9), prefetch=st.integers(0, 2))
+def test_ranks_together_see_what_one_alone_sees(ranks, share, seed, shuffle, augment, start, prefetch):
+    """Whatever the number of ranks, from any batch on; and each rank's state is the state of the one."""
+    options = dict(batch_size=ranks * share, seed=seed, shuffle=shuffle, size=8, augment=augment)
+    style = np.arange(N, dtype=np.float32)[:, None]
+    one = DataLoader(numbered(), prefetch=0, style=style, **options)
+    for _ in range(start):
+        next(one)
+    parts = [DataLoader(numbered(), prefetch=prefetch, style=style, rank=r, ranks=ranks, **options) for r in range(ranks)]
+    for part in parts:
+        part.load_state_dict(one.state_dict())
+    for _ in range(8):
+        whole, shares = next(one), [next(part) for part in parts]
+        for k, array in enumerate(whole):
+            np.testing.assert_array_equal(np.concatenate([share[k] for share in shares]), array)
+        assert all(part.state_dict() == one.state_dict() for part in parts)
+    assert [part.first_row for part in parts] == [r * share for r in range(ranks)] and parts[0].local_batch_size == share
+    for part in parts:
+        part.close()
+
+
+@pytest.mark.parametrize("before, after", [(1, 4), (4, 2), (2, 1)])
+def test_a_run_goes_on_with_another_number_of_ranks(before, after):
+    options = dict(batch_size=8, seed=2, prefetch=1)
+    with DataLoader(numbered(), rank=before - 1, ranks=before, **options) as first:
+        take(first, 9)
+        state = first.state_dict()
+    seen = []
+    for rank in range(after):
+        with DataLoader(numbered(), rank=rank, ranks=after, **options) as loader:
+            loader.load_state_dict(state)
+            seen += take(loader, 1)[0]
+    with DataLoader(numbered(), **options) as alone:
+        assert seen == take(alone, 10)[9]
+
+
+def test_place_tells_where_this_ranks_part_begins():
+    with DataLoader(numbered(), 8, seed=1, rank=3, ranks=4) as loader, DataLoader(numbered(), 8, seed=1, rank=3, ranks=4) as other:
+        take(loader, 5), take(other, 5)
+        order, begin = loader.place()
+        assert order[begin:begin + loader.local_batch_size].tolist() == take(other, 1)[0]
+        assert loader.state_dict() == other.state_dict()
+
+
+@pytest.mark.parametrize("options, message", [
+    (dict(ranks=3), "DataLoader: a batch of 8 cannot be shared evenly among 3 ranks; batch_size must be a multiple of 3, such as 6"),
+    (dict(ranks=16), "DataLoader: a batch of 8 cannot be shared evenly among 16 ranks; batch_size must be a multiple of 16, such as 16"),
+    (dict(rank=2, ranks=2), "DataLoader: rank 2 of 2; ranks must be 1 or more and rank 0 to ranks - 1"),
+    (dict(rank=-1), "DataLoader: rank -1 of 1; ranks must be 1 or more and rank 0 to ranks - 1"),
+    (dict(ranks=0), "DataLoader: rank 0 of 0; ranks must be 1 or more and rank 0 to ranks - 1"),
+    (dict(augment=("shift",), seed=2**64), "the seed must be a whole number from 0 to 2\\*\\*64 - 1, got 18446744073709551616"),
+])
+def test_shares_that_do_not_come_out_even_are_refused(options, message):
+    with pytest.raises(BadInput, match=f"^{message}$"):
+        DataLoader(numbered(), 8, **options)
+
+
+def test_a_state_written_before_there_was_augmentation_is_read():
+    with DataLoader(numbered(), 8) as loader:
+        loader.load_state_dict({"position": 3, "samples": N, "batch_size": 8, "seed": 0, "shuffle": 1})
+        assert loader.state_dict() == {"position": 3, "samples": N, "batch_size": 8, "seed": 0, "shuffle": 1}
+
+
+def test_memory_does_not_grow_with_what_is_handed_out():
+    import tracemalloc
+
+    dataset = Dataset("zeros", np.zeros((512, 32, 32), np.uint8), np.zeros(512, np.int64), ("0",))
+    with DataLoader(dataset, 128, prefetch=3, augment=("shift",)) as loader:          # a batch is 0.5 MB
+        next(loader)
+        tracemalloc.start()
+        for _ in range(40):
+            batch = next(loader)
+        time.sleep(0.05)
+        held, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    # Three prepared, one handed out; while one is made, its padded copy and the images it is made from.
+    assert held < 5 * batch[0].nbytes and peak < 9 * batch[0].nbytes

@@ -36,6 +36,10 @@ def gz(content):
     return gzip.compress(content, mtime=0)          # without the time, so that its SHA-256 is known
 
 
+def _shape(content):
+    return tuple(int(size) for size in np.frombuffer(content[4:4 + 4 * content[3]], ">u4"))
+
+
 def put(folder, files, pack=gz, suffix=".gz"):
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
@@ -49,7 +53,7 @@ def small_mnist(files, monkeypatch):
     def sha(content):
         return hashlib.sha256(content).hexdigest()
 
-    originals = tuple(mnist.Original(name, sha(gz(content)), sha(content))
+    originals = tuple(mnist.Original(name, sha(gz(content)), sha(content), _shape(content))
                       for name, content in files.items())
     source = dataclasses.replace(mnist.MNIST, originals=originals, mirrors=("http://nowhere.invalid/mnist/",))
     monkeypatch.setitem(mnist.SOURCES, "mnist", source)
@@ -209,13 +213,16 @@ def test_fashion_mnist_has_the_same_form_and_its_own_folder_and_classes(files, t
     assert data.find_mnist() is None
 
 
-KNOWN = "the data sets are mnist, fashion-mnist, glyphs"
+KNOWN = "the data sets are mnist, fashion-mnist, cifar10, glyphs"
+OR_A_FOLDER = f"{KNOWN}; or give the path of a folder of images"
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: data.load("digits"), f"data: unknown data set 'digits'; {KNOWN}"),
-    (lambda: data.fetch("cifar10"), f"data: unknown data set 'cifar10'; {KNOWN}"),
-    (lambda: data.verify("MNIST"), f"data: unknown data set 'MNIST'; {KNOWN}"),
+    (lambda: data.load("digits"), f"data: unknown data set 'digits'; {OR_A_FOLDER}"),
+    (lambda: data.load(""), f"data: unknown data set ''; {OR_A_FOLDER}"),
+    (lambda: data.fetch("cifar100"), f"data: unknown data set 'cifar100'; {KNOWN}"),
+    (lambda: data.fetch("."), f"data: unknown data set '.'; {KNOWN}"),
+    (lambda: data.verify("MNIST"), f"data: unknown data set 'MNIST'; {OR_A_FOLDER}"),
     (lambda: data.load("glyphs", "valid"), "data: unknown split 'valid'; the splits are train, test"),
     (lambda: data.load("glyphs", limit=0), "data: limit is 0; it must be 1 or more"),
 ])
@@ -235,6 +242,68 @@ def test_available_tells_what_is_ready_and_where(files, tmp_path, monkeypatch):
     assert entry.ready and entry.folder == folder and str(entry) == f"mnist          ready    {folder}"
 
 
+# ------------------------------------------------------------------------------------------------ by content
+
+def rot(names, k):
+    """Each file under the name of the one k places further on."""
+    names = list(names)
+    return dict(zip(names, names[k:] + names[:k], strict=True))
+
+
+@pytest.mark.parametrize("name_of", [
+    lambda names: {name: f"file{k}.bin" for k, name in enumerate(names)},
+    lambda names: {name: f"{name}.part1.dat" for name in names},
+    lambda names: rot(names, 1),          # labels called images, test called training
+    lambda names: rot(names, 2),          # test and training files exchanged
+], ids=["numbered", "other endings", "mixed up", "splits exchanged"])
+@pytest.mark.parametrize("pack", [bytes, gz, lzma.compress], ids=["plain", "gz", "xz"])
+def test_files_are_known_by_their_content_whatever_they_are_called(small_mnist, files, tmp_path, monkeypatch, name_of, pack):
+    names = name_of(files)
+    folder = put(tmp_path / "data", {names[name]: content for name, content in files.items()}, pack, "")
+    (folder / "notes.txt").write_text("not a file of MNIST")
+    monkeypatch.setenv("MINIDIFF_DATA", str(folder))
+    for split in N:
+        assert data.load("mnist", split).images.tobytes() == files[f"{PREFIX[split]}-images-idx3-ubyte"][16:]
+    assert data.fetch("mnist") == folder          # and from no mirror: there is none
+    checks = data.verify("mnist")
+    assert all(check.ok for check in checks)
+    assert [check.path for check in checks] == [folder / names[name] for name in files]
+
+
+def test_it_is_said_which_file_was_taken_for_which(small_mnist, files, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIDIFF_DATA", str(put(tmp_path / "data", {f"file{k}": content for k, content in enumerate(files.values())}, gz, ".bin")))
+    assert str(data.available()[0]).endswith(
+        f"ready    {tmp_path / 'data'} (train-images-idx3-ubyte is file0.bin, train-labels-idx1-ubyte is file1.bin, "
+        "t10k-images-idx3-ubyte is file2.bin, t10k-labels-idx1-ubyte is file3.bin)")
+    assert str(data.verify("mnist")[3]) == \
+        f"ok      {tmp_path / 'data' / 'file3.bin'} holds t10k-labels-idx1-ubyte: the published content, by SHA-256"
+
+
+@pytest.mark.parametrize("lacking", range(4))
+def test_the_one_that_is_missing_is_named(small_mnist, files, tmp_path, monkeypatch, lacking):
+    names = list(files)
+    folder = put(tmp_path / "data", {f"file{k}": files[name] for k, name in enumerate(names) if k != lacking})
+    monkeypatch.setenv("MINIDIFF_DATA", str(folder))
+    with pytest.raises(BadInput) as failure:
+        data.load("mnist")
+    line = str(failure.value)
+    assert line.startswith(f"mnist: {folder} lacks {names[lacking]}.gz, which could not be fetched (")
+    assert line.endswith(f"); put {names[lacking]}.gz from http://nowhere.invalid/mnist/ into it")
+    assert [check.ok for check in data.verify("mnist")] == [k != lacking for k in range(4)]
+    assert str(data.verify("mnist")[lacking]) == f"FAILED  {names[lacking]}: not found in {folder}"
+    assert f"missing  {folder} has 3 of 4 files; minidiff data fetch mnist gets it from http" in str(data.available()[0])
+
+
+def test_a_file_under_anothers_name_does_not_stand_for_it(small_mnist, files, tmp_path, monkeypatch):
+    names = list(files)
+    copies = {**{name: files[name] for name in names[:3]}, names[3]: files[names[1]]}          # training labels twice
+    monkeypatch.setenv("MINIDIFF_DATA", str(put(tmp_path / "data", copies)))
+    with pytest.raises(BadInput, match=f"^mnist: {re.escape(str(tmp_path / 'data'))} lacks {names[3]}.gz, which could not be fetched"):
+        data.load("mnist", "test")
+
+
+# ------------------------------------------------------------------------------------------------ the real files
+
 @pytest.mark.parametrize("name, mean, deviation",
                          [("mnist", 0.1307, 0.3081), ("fashion-mnist", 0.2860, 0.3530)])
 def test_the_real_images_have_the_published_statistics(given_data, name, mean, deviation):
@@ -253,3 +322,33 @@ def test_find_mnist_finds_the_real_files(given_data):
     if (folder := data.find_mnist()) is None:
         pytest.skip("MINIDIFF_DATA holds no MNIST")
     assert isinstance(folder, Path) and data.fetch("mnist") == folder
+
+
+def test_one_flipped_bit_in_the_real_files_is_found_and_named(given_data, tmp_path, monkeypatch):
+    if (folder := data.find_mnist()) is None:
+        pytest.skip("MINIDIFF_DATA holds no MNIST")
+    copies = tmp_path / "mnist"
+    copies.mkdir()
+    for path in mnist.MNIST.locate(folder).values():
+        content = bytearray(gzip.decompress(path.read_bytes()))
+        if path.name.startswith("t10k-images"):
+            content[1_234_567] ^= 0x10
+        (copies / path.name.removesuffix(".gz")).write_bytes(content)
+    monkeypatch.setenv("MINIDIFF_DATA", str(copies))
+    checks = {check.name: check for check in data.verify("mnist")}
+    assert {name for name, check in checks.items() if not check.ok} == {"t10k-images-idx3-ubyte"}
+    assert re.fullmatch(rf"FAILED  {re.escape(str(copies))}/t10k-images-idx3-ubyte: is an IDX file with other content: "
+                        "SHA-256 [0-9a-f]{64}, expected 0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+                        str(checks["t10k-images-idx3-ubyte"]))
+
+
+def test_the_real_files_are_known_by_their_content(given_data, tmp_path, monkeypatch):
+    if (folder := data.find_mnist()) is None:
+        pytest.skip("MINIDIFF_DATA holds no MNIST")
+    for k, path in enumerate(sorted(mnist.MNIST.locate(folder).values())):
+        (tmp_path / f"{k}.bin").symlink_to(path)
+    before = data.load("mnist", "test")
+    monkeypatch.setenv("MINIDIFF_DATA", str(tmp_path))
+    after = data.load("mnist", "test")
+    np.testing.assert_array_equal(after.images, before.images)
+    np.testing.assert_array_equal(after.labels, before.labels)
