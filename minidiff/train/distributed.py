@@ -41,9 +41,10 @@ class Ranks:
 
     rank, size    its number r and how many there are, R
     neighbours    how many of them share this machine
+    place         its number among these
     """
 
-    rank, size, neighbours = 0, 1, 1
+    rank, size, neighbours, place = 0, 1, 1, 0
 
     @property
     def first(self) -> bool:
@@ -102,7 +103,8 @@ class MPIRanks(Ranks):
 
         self._MPI, self._comm = MPI, MPI.COMM_WORLD
         self.rank, self.size = self._comm.rank, self._comm.size
-        self.neighbours = self._comm.Split_type(MPI.COMM_TYPE_SHARED).size
+        here = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self.neighbours, self.place = here.size, here.rank
         self._nccl: Any = None
 
     def sum(self, flat: Array) -> None:
@@ -174,10 +176,18 @@ def _mpi4py() -> bool:
     return True
 
 
-def share_cores(group: Ranks) -> None:
-    """As many threads as cores for all that share this machine; on a machine with several GPUs, one of them for each."""
-    if group.size > 1:
-        backend.set_num_threads(max(1, backend.get_num_threads() // group.neighbours))
+def share_machine(group: Ranks, device: str = "cpu") -> None:
+    """Cores and GPUs shared out among the ranks on one machine: as many threads in all as there were, and a GPU each.
+
+    With fewer GPUs than ranks, some ranks have one together.
+    """
+    if group.size == 1:
+        return
+    backend.set_num_threads(max(1, backend.get_num_threads() // group.neighbours))
+    if device == "cuda":
+        import cupy
+
+        cupy.cuda.Device(group.place % cupy.cuda.runtime.getDeviceCount()).use()
 
 
 class Exchange:

@@ -157,10 +157,10 @@ def test_threads_are_shared_among_those_on_one_machine():
     group.size, group.neighbours = 4, 2
     try:
         md.set_num_threads(4)
-        distributed.share_cores(group)
+        distributed.share_machine(group)
         assert md.get_num_threads() == 2
         group.neighbours = 8
-        distributed.share_cores(group)
+        distributed.share_machine(group)
         assert md.get_num_threads() == 1
     finally:
         md.set_num_threads(before)
@@ -181,10 +181,10 @@ def mpiexec(n: int, *command: str, timeout: float = 240, **environment: str) -> 
 
 STEPS = """
 import sys, numpy as np, minidiff as md
-from minidiff.train.distributed import Exchange, ranks, share_cores
+from minidiff.train.distributed import Exchange, ranks, share_machine
 
 group, B = ranks(), 12
-share_cores(group)
+share_machine(group)
 md.manual_seed(0)
 # With a channel a group, GroupNorm takes away what a bias before it adds: its gradient is 0 but for rounding, and Adam walks.
 model = md.models.UNet(image_size=16, channels=(16, 32), condition="film", target="v")
