@@ -413,7 +413,7 @@ def parse_classes(text: str | None, classes: Sequence[str]) -> list[int]:
 
 def _writable_file(path: Path, endings: Sequence[str], option: str = "--out") -> Path:
     """Refuse an ending we cannot write and a folder that we may not, before the long work rather than after it."""
-    from .train.trainer import check_writable
+    from .train.folder import check_writable
 
     if path.suffix.lower() not in endings:
         raise BadInput(f"{option} {path}: unknown ending '{path.suffix}'; it must be {', '.join(endings)}")

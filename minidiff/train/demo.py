@@ -13,7 +13,8 @@ from .. import data, diffusion, viz
 from ..errors import BadInput
 from . import checkpoint, records
 from .config import preset
-from .trainer import Outcome, Trainer, check_writable
+from .folder import check_writable, clear
+from .trainer import Outcome, Trainer
 
 MARKER = ".minidiff-demo"             # says that a folder is the demo's own to write into again
 SAMPLING: dict[str, Any] = {"sampler": "ddpm", "steps": 50}
@@ -59,15 +60,7 @@ def _claim(out: Path) -> None:
     check_writable(out)
     out.mkdir(parents=True, exist_ok=True)
     marker.write_text("This folder was made by `minidiff demo`, which may write into it again.\n", encoding="utf-8")
-    _clear(out / "run")
-
-
-def _clear(run: Path) -> None:
-    """Remove the files of an earlier demo's run, by their names, and nothing else."""
-    ours = [run / "record.json", run / "metrics.jsonl", run / "model.npz",
-            *(run / "checkpoints").glob("step_*.npz"), *(run / "sheets").glob("step_*.png")]
-    for path in ours:
-        path.unlink(missing_ok=True)
+    clear(out / "run")
 
 
 # ------------------------------------------------------------------------------------------------ drawing
