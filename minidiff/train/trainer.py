@@ -473,7 +473,7 @@ class Trainer:
 
     def _record_if_possible(self, status: str) -> None:
         with contextlib.suppress(OSError):
-            if self.launches:
+            if checkpoint.latest(self.out):               # without one the folder holds no run, and can be begun in
                 self._record(status)
 
     def _record(self, status: str, **facts: Any) -> None:
