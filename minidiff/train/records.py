@@ -1,6 +1,7 @@
 """What a run leaves behind for people: ``record.json`` (how it was made) and ``metrics.jsonl`` (how it went)."""
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -51,8 +52,9 @@ def versions() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def commit() -> str | None:
-    """Git commit of the running source, with ``+changes`` where files differ from it; None outside a checkout."""
+    """Git commit of the running source when it was first asked for, with ``+changes`` where files differ from it; None outside a checkout."""
     folder = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str | None:

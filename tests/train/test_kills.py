@@ -29,11 +29,13 @@ STEPS = 20
 SERVER = '''
 import json, os, signal, sys
 import numpy as np
-from minidiff import backend, data
-from minidiff.train import Config, Trainer
+from minidiff import backend, data, viz
+from minidiff.train import Config, Trainer, records
 from minidiff.train.folder import holds_run
 
 backend.set_num_threads(1)
+records.commit()
+viz.sample_sheet(np.zeros((1, 1, 32, 32)), [0], columns=1, class_names="0", step=0, loss=0.0, title="")    # fonts
 for split in ("train", "test"):
     data.load("glyphs", split, limit=24)
 CONFIG = Config(preset="small", data="glyphs", limit=24, steps=%d, batch=4, model={"channels": [8, 8], "condition": "film", "time_dim": 8, "patch": 4},
