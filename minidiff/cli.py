@@ -283,6 +283,7 @@ def _add_bench(commands: Any) -> None:
     p = _command(commands, "bench", _bench, "measure speed and memory on this machine",
                  "  minidiff bench\n  minidiff bench --against torch --json bench.json\n"
                  "  minidiff bench --batch 64 --no-ops --peers        beside other engines\n"
+                 "  minidiff bench --loop --json loop.json            what the training loop costs, and less memory\n"
                  "  minidiff bench --device cuda --against torch --json bench-cuda.json")
     p.add_argument("--against", choices=("torch",), help="measure this beside minidiff, in turn")
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
@@ -292,6 +293,7 @@ def _add_bench(commands: Any) -> None:
     p.add_argument("--steps", type=int, default=50, metavar="N", help="on the GPU: steps of a round (default: %(default)s)")
     p.add_argument("--kernels", nargs="+", choices=("numba", "numpy"), help="minidiff's CPU kernels (default: all installed)")
     p.add_argument("--no-ops", action="store_true", help="leave out the table of single operations")
+    p.add_argument("--loop", action="store_true", help="the training loop: data and logging beside a step, ways to make it in less memory")
     p.add_argument("--peers", action="store_true", help="one block beside every other engine that is installed")
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads of all (default: all cores)")
     p.add_argument("--rounds", type=int, default=10, metavar="N", help="measured rounds (default: %(default)s)")
