@@ -465,6 +465,17 @@ def test_demo_never_writes_among_other_files(here: Path) -> None:
     assert [p.name for p in here.iterdir()] == ["thesis.txt"]
 
 
+def test_a_demo_at_work_is_not_written_over(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from minidiff.train.lock import only_run
+
+    (here / "run").mkdir()
+    (here / ".minidiff-demo").touch()
+    (here / "run/model.npz").write_text("of the other demo")
+    with only_run(here / "run"), pytest.raises(BadInput, match=f"run: another run is at work here .process {os.getpid()} on "):
+        demo(here, say=io.StringIO().write)
+    assert (here / "run/model.npz").read_text() == "of the other demo"
+
+
 def test_film_keeps_evenly_spread_moments_and_the_last() -> None:
     times = [10, 8, 6, 4, 2, 0]
     film = Film(3, times, moments=3)

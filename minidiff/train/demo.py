@@ -14,6 +14,7 @@ from ..errors import BadInput
 from . import checkpoint, records
 from .config import preset
 from .folder import check_writable, clear
+from .lock import in_use
 from .trainer import Outcome, Trainer
 
 MARKER = ".minidiff-demo"             # says that a folder is the demo's own to write into again
@@ -57,6 +58,8 @@ def _claim(out: Path) -> None:
         raise BadInput(f"{out}: is a file; give a folder as --out")
     if out.is_dir() and any(out.iterdir()) and not marker.exists():
         raise BadInput(f"{out}: holds files that no demo made; give a new or an empty folder as --out")
+    if busy := in_use(out / "run"):
+        raise BadInput(busy)
     check_writable(out)
     out.mkdir(parents=True, exist_ok=True)
     marker.write_text("This folder was made by `minidiff demo`, which may write into it again.\n", encoding="utf-8")
