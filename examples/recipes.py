@@ -27,7 +27,7 @@ import minidiff as md
 from minidiff import diffusion, evaluate, train
 from minidiff.errors import BadInput
 from minidiff.train import records
-from minidiff.train.trainer import holds_run
+from minidiff.train.folder import holds_run
 
 BASE: dict[str, Any] = {"schedule": {"name": "cosine", "T": 100}, "model": {"target": "v", "condition": "film"}}
 

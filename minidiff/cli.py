@@ -69,8 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
                             "minidiff COMMAND --help explains one command.")
     parser.add_argument("--version", action="version", version=f"minidiff {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_train, _add_sample, _add_evaluate, _add_summary, _add_plot, _add_data, _add_bench,
-                _add_gradcheck, _add_kernels):
+    for add in (_add_demo, _add_train, _add_sample, _add_evaluate, _add_export, _add_import, _add_runs, _add_summary, _add_plot,
+                _add_data, _add_bench, _add_gradcheck, _add_kernels):
         add(commands)
     return parser
 
@@ -95,10 +95,12 @@ def _add_train(commands: Any) -> None:
     p = _command(commands, "train", _train, "train a model by a recipe",
                  "  minidiff train --data mnist --preset tiny --steps 500\n"
                  "  minidiff train --data mnist --preset mnist --out runs/first\n"
-                 "  minidiff train --out runs/first --resume\n\n"
+                 "  minidiff train --out runs/first --resume\n"
+                 "  minidiff train --set weight_decay=0.01 model.target=flow schedule.name=flow model.channels=32,64\n"
+                 "  minidiff train --config runs/first --seed 1 --out runs/second     the same recipe, other chance\n\n"
                  "Ctrl-C saves a checkpoint and says how to go on.")
     p.add_argument("--data", metavar="NAME", help="data set, one of `minidiff data list`, or a folder with a sub-folder of images for each class (default: the preset's)")
-    p.add_argument("--preset", metavar="NAME", help="recipe: report, mnist, tiny, large, attention (default: mnist)")
+    _add_recipe(p)
     length = p.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=float, metavar="E", help="passes over the data")
     length.add_argument("--steps", type=int, metavar="N", help="optimiser steps")
@@ -120,6 +122,51 @@ def _add_train(commands: Any) -> None:
     p.add_argument("--checkpoint-every", type=int, metavar="N", help="steps between checkpoints, 0 for none")
     p.add_argument("--out", metavar="DIR", help="folder of the run (default: runs/DATA-PRESET)")
     p.add_argument("--resume", action="store_true", help="go on with the run in --out, by its own recipe")
+
+
+def _add_recipe(p: argparse.ArgumentParser) -> None:
+    which = p.add_mutually_exclusive_group()
+    which.add_argument("--preset", metavar="NAME", help="recipe: report, mnist, tiny, large, attention (default: mnist)")
+    which.add_argument("--config", metavar="FILE", help="recipe in a JSON file, or that of a run's folder")
+    p.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE",
+                   help="any field of the recipe by its name, such as warmup=100, model.channels=32,64 or schedule.s=0.01")
+
+
+def _recipe(args: argparse.Namespace, before: Any = None) -> Any:
+    """The recipe that --config or --preset names; where neither does, the one that was there before."""
+    from .train.config import Config, preset
+
+    if args.config:
+        return Config.load(args.config)
+    if before is None or (args.preset and args.preset != before.preset):
+        return preset(args.preset or "mnist")
+    return before
+
+
+def _add_export(commands: Any) -> None:
+    p = _command(commands, "export", _export, "write a model's weights alone into a file",
+                 "  minidiff export runs/first --out digits.npz\n"
+                 "  minidiff export runs/first/best --half --out small.npz      half the size, 11 bits of each weight")
+    p.add_argument("model", metavar="CHECKPOINT|NAME", help="a checkpoint, a run's folder, RUN/best, or a bundled model's name")
+    p.add_argument("--half", action="store_true", help="in half precision (default: float32)")
+    p.add_argument("--out", required=True, metavar="FILE.npz")
+
+
+def _add_import(commands: Any) -> None:
+    p = _command(commands, "import", _import, "make a model of weights from PyTorch, and say what does not fit",
+                 "  minidiff import weights.safetensors --preset report --out model.npz\n"
+                 "  minidiff import weights.npz --preset report --set model.channels=16,32 --out model.npz\n\n"
+                 "FILE holds arrays by the names of a state_dict(): .npz, or .safetensors where that package is installed.")
+    p.add_argument("file", metavar="FILE", help=".npz or .safetensors")
+    p.add_argument("--data", metavar="NAME", help="data set that the model was trained on (default: the recipe's)")
+    _add_recipe(p)
+    p.add_argument("--out", required=True, metavar="FILE.npz")
+
+
+def _add_runs(commands: Any) -> None:
+    p = _command(commands, "runs", _runs, "list the runs in a folder",
+                 "  minidiff runs\n  minidiff runs experiments")
+    p.add_argument("folder", nargs="?", default="runs", metavar="DIR", help="default: %(default)s")
 
 
 def _add_sample(commands: Any) -> None:
@@ -250,6 +297,7 @@ def _add_bench(commands: Any) -> None:
     p = _command(commands, "bench", _bench, "measure speed and memory on this machine",
                  "  minidiff bench\n  minidiff bench --against torch --json bench.json\n"
                  "  minidiff bench --batch 64 --no-ops --peers        beside other engines\n"
+                 "  minidiff bench --loop --json loop.json            what the training loop costs, and less memory\n"
                  "  minidiff bench --device cuda --against torch --json bench-cuda.json")
     p.add_argument("--against", choices=("torch",), help="measure this beside minidiff, in turn")
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
@@ -259,6 +307,7 @@ def _add_bench(commands: Any) -> None:
     p.add_argument("--steps", type=int, default=50, metavar="N", help="on the GPU: steps of a round (default: %(default)s)")
     p.add_argument("--kernels", nargs="+", choices=("numba", "numpy"), help="minidiff's CPU kernels (default: all installed)")
     p.add_argument("--no-ops", action="store_true", help="leave out the table of single operations")
+    p.add_argument("--loop", action="store_true", help="the training loop: data and logging beside a step, ways to make it in less memory")
     p.add_argument("--peers", action="store_true", help="one block beside every other engine that is installed")
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads of all (default: all cores)")
     p.add_argument("--rounds", type=int, default=10, metavar="N", help="measured rounds (default: %(default)s)")
@@ -305,13 +354,10 @@ OVERRIDES = ("data", "style", "epochs", "steps", "batch", "lr", "ema", "drop", "
 
 
 def _train(args: argparse.Namespace) -> int:
-    from .train import Trainer
-    from .train.config import preset
+    from .train import Trainer, settings
 
-    config = _stored_config(args) if args.resume else None
-    if config is None or (args.preset and args.preset != config.preset):
-        config = preset(args.preset or "mnist")
-    config = config.replace(**_overrides(args, config.schedule))
+    config = _recipe(args, _stored_config(args) if args.resume else None)
+    config = settings.apply(config.replace(**_overrides(args, config.schedule)), args.set)
     out = Path(args.out or _default_out(config.data, config.preset))
     trainer = Trainer(config, out, args.resume, minutes=args.minutes)
     print(f"{config}\n{'parameters':<16}  {trainer.model.num_parameters():,}\n{'out':<16}  {out}")
@@ -328,16 +374,12 @@ def _default_out(data: str, preset: str) -> str:
 
 def _stored_config(args: argparse.Namespace) -> Any:
     """The recipe of the run that is to be gone on with, so that its options need not be given again."""
-    from .train import checkpoint
-    from .train.config import Config, preset
+    from .train.config import Config
+    from .train.folder import newest_readable
 
-    base = preset(args.preset or "mnist")
-    out = Path(args.out or _default_out(args.data or base.data, base.preset))
-    path = checkpoint.latest(out)
-    if path is None:
-        raise BadInput(f"{out}: no checkpoint to resume from; start a run there without --resume")
-    args.out = out
-    meta = checkpoint.load(path)[1]
+    base = _recipe(args)
+    args.out = Path(args.out or _default_out(args.data or base.data, base.preset))
+    meta = newest_readable(args.out).meta
     return Config.from_json(meta["config"]) if meta.get("config") else None
 
 
@@ -427,7 +469,7 @@ def parse_classes(text: str | None, classes: Sequence[str]) -> list[int]:
 
 def _writable_file(path: Path, endings: Sequence[str], option: str = "--out") -> Path:
     """Refuse an ending we cannot write and a folder that we may not, before the long work rather than after it."""
-    from .train.trainer import check_writable
+    from .train.folder import check_writable
 
     if path.suffix.lower() not in endings:
         raise BadInput(f"{option} {path}: unknown ending '{path.suffix}'; it must be {', '.join(endings)}")
@@ -525,6 +567,29 @@ def _draw(args: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
 
 
 # ------------------------------------------------------------------------------------------------ the others
+
+def _export(args: argparse.Namespace) -> int:
+    from .train import export
+
+    out = export(args.model, _writable_file(Path(args.out), (".npz",)), half=args.half)
+    print(f"wrote {out}: {out.stat().st_size / 1e6:.1f} MB in {'float16' if args.half else 'float32'}")
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from .train import settings
+    from .train.state_dicts import main_import
+
+    config = _recipe(args)
+    config = settings.apply(config.replace(data=args.data or config.data), args.set)
+    return main_import(args.file, config, _writable_file(Path(args.out), (".npz",)))
+
+
+def _runs(args: argparse.Namespace) -> int:
+    from .train.runs import main_runs
+
+    return main_runs(args.folder)
+
 
 def _summary(args: argparse.Namespace) -> int:
     from . import models

@@ -60,14 +60,17 @@ def say(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, st
 
 # ------------------------------------------------------------------------------------------------ help
 
+COMMANDS = ("demo", "train", "sample", "evaluate", "export", "import", "runs", "summary", "plot", "data", "bench")
+
+
 def test_help_names_every_command_and_leaves_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = say(capsys, "--help")
     assert status == 0
-    for command in ("demo", "train", "sample", "summary", "plot", "data", "bench"):
+    for command in COMMANDS:
         assert f"\n    {command} " in out
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "sample", "summary", "plot", "data", "bench"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_with_examples(capsys: pytest.CaptureFixture[str], command: str) -> None:
     status, out, _ = say(capsys, command, "--help")
     assert status == 0
@@ -115,6 +118,19 @@ BAD = [
     ("train --out RUN", "RUN: holds a run already; go on with it by --resume, or give another --out"),
     ("train --out none --resume", "none: no checkpoint to resume from; start a run there without --resume"),
     ("train --out file/run --preset tiny --data glyphs", "file/run: cannot be written (Not a directory); give another"),
+    ("train --set lr", "train: cannot read --set lr; write FIELD=VALUE, such as lr=0.001 or model.channels=32,64"),
+    ("train --set lrr=1", "train: unknown field 'lrr'; did you mean lr?"),
+    ("train --set lr=fast", "train: lr must be a number, got 'fast'"),
+    ("train --set accumulate=7", "train: accumulate must divide the batch of 64, got 7"),
+    ("train --config none.json", "none.json: cannot be read as JSON (No such file or directory)"),
+    ("train --config RUN --preset tiny", "train: argument --preset: not allowed with argument --config; see minidiff train --help"),
+    ("export RUN", "export: the following arguments are required: --out; see minidiff export --help"),
+    ("export RUN --out a.pt", "--out a.pt: unknown ending '.pt'; it must be .npz"),
+    ("export none.npz --out a.npz", "none.npz: no such file"),
+    ("import none.npz --out a.npz", "import: none.npz: no such file"),
+    ("import file --out a.npz", "import: file: only .npz and .safetensors are read, since PyTorch's own files are pickles"),
+    ("import RUN/model.npz --out a.npz", "import: RUN/model.npz: is minidiff's own already; sample, evaluate and export take it as it is"),
+    ("runs none", "runs: none: no such folder; give one that holds runs"),
     ("sample RUN", "sample: the following arguments are required: --out; see minidiff sample --help"),
     ("sample RUN --out a.bmp", "--out a.bmp: unknown ending '.bmp'; it must be .png, .gif, .webp, .npz"),
     ("sample RUN --out file/a.png", "file: cannot be written (Not a directory); give another --out"),
@@ -289,6 +305,22 @@ def test_resuming_a_finished_run_says_so(run: Path, capsys: pytest.CaptureFixtur
     assert "this run is finished: step 6 of 6; --steps or --epochs asks for more\n" in out
 
 
+def test_any_field_can_be_set_and_a_recipe_taken_from_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = say(capsys, "train", *TRAIN, "--set", "steps=2", "model.channels=8,16", "--set", "schedule.name=flow", "model.target=flow", "--out", "a")
+    assert status == 0, err
+    first = Config.load(here / "a")
+    assert (first.steps, first.model["channels"], first.model["target"], first.schedule) == (2, [8, 16], "flow", {"name": "flow", "T": 10})
+    status, _, err = say(capsys, "train", "--config", "a/config.json", "--seed", 5, "--out", "b")
+    assert status == 0, err
+    assert Config.load(here / "b") == first.replace(seed=5)
+
+
+def test_a_run_that_is_gone_on_with_may_not_be_set_otherwise(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = say(capsys, "train", "--out", run, "--resume", "--set", "lr=0.5")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "this run has lr 0.001, 0.5 is asked for; leave that out to resume it, or give another --out" in err
+
+
 # ------------------------------------------------------------------------------------------------ sample
 
 def test_sample_archives_hold_images_and_labels(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -366,6 +398,40 @@ def test_plot_draws_one_run_or_compares_several(here: Path, run: Path, capsys: p
     assert (here / "loss.svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.parametrize(("option", "kind"), [((), np.float32), (("--half",), np.float16)])
+def test_export_writes_the_weights_alone(here: Path, run: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, ...], kind: type) -> None:
+    status, out, _ = say(capsys, "export", run / "best", *option, "--out", "w.npz")
+    arrays, meta = checkpoint.load("w.npz")
+    assert (status, out) == (0, f"wrote w.npz: {(here / 'w.npz').stat().st_size / 1e6:.1f} MB in {np.dtype(kind).name}\n")
+    assert list(arrays) == ["model"] and {a.dtype for a in arrays["model"].values()} == {np.dtype(kind)}
+    assert meta["held_out_loss"] == json.loads((run / "record.json").read_text())["best"]["loss"]
+    assert say(capsys, "sample", "w.npz", "--per-class", 1, "--steps", 1, "--out", "a.png")[0] == 0
+
+
+def test_import_makes_a_model_or_says_what_does_not_fit(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = checkpoint.load(run / "model.npz")[0]["model"]
+    np.savez("w.npz", **weights)
+    assert say(capsys, "import", "w.npz", "--config", run, "--out", "model.npz")[:2] == (0, f"fitting     {len(weights)} arrays\nwrote model.npz\n")
+    assert say(capsys, "sample", "model.npz", "--per-class", 1, "--steps", 1, "--out", "a.png")[0] == 0
+    status, out, err = say(capsys, "import", "w.npz", "--config", run, "--set", "model.channels=8,16,16", "--out", "other.npz")
+    assert status == 2 and not (here / "other.npz").exists()
+    assert "\ndifferent   downs.0.conv1.conv.weight is (8, 8, 3, 3) in the file, (16, 8, 3, 3) in the network\n" in out
+    assert err == (f"minidiff: import: w.npz does not fit this network of preset tiny: 0 missing, 0 unexpected, {out.count('different   ')} of another "
+                   "shape or type; nothing was written\n")
+
+
+def test_runs_are_listed_with_what_became_of_them(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = say(capsys, "runs", run.parent)
+    head, line = out.splitlines()
+    record = json.loads((run / "record.json").read_text())
+    assert status == 0
+    assert head.split() == ["run", "preset", "data", "steps", "loss", "held", "out", "time", "status", "when"]
+    assert line.split() == ["small", "tiny", "glyphs", "6/6", f"{record['final_loss']:.4f}", f"{record['validation_losses'][-1][1]:.4f}",
+                            line.split()[6], "finished", record["launches"][-1]["started"]]
+    (here / "runs").mkdir()
+    assert say(capsys, "runs") == (0, "no runs in runs; minidiff train makes one\n", "")
+
+
 def test_runs_of_the_same_name_are_told_apart() -> None:
     assert cli._short_names(["a/first", "b/second/metrics.jsonl"]) == ["first", "second"]
     assert cli._short_names(["a/run", "b/run"]) == ["a/run", "b/run"]
@@ -440,6 +506,17 @@ def test_demo_never_writes_among_other_files(here: Path) -> None:
     with pytest.raises(BadInput, match="holds files that no demo made; give a new or an empty folder as --out$"):
         demo(here, say=io.StringIO().write)
     assert [p.name for p in here.iterdir()] == ["thesis.txt"]
+
+
+def test_a_demo_at_work_is_not_written_over(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from minidiff.train.lock import only_run
+
+    (here / "run").mkdir()
+    (here / ".minidiff-demo").touch()
+    (here / "run/model.npz").write_text("of the other demo")
+    with only_run(here / "run"), pytest.raises(BadInput, match=f"run: another run is at work here .process {os.getpid()} on "):
+        demo(here, say=io.StringIO().write)
+    assert (here / "run/model.npz").read_text() == "of the other demo"
 
 
 def test_film_keeps_evenly_spread_moments_and_the_last() -> None:

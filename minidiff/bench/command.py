@@ -37,6 +37,10 @@ def main_bench(args: argparse.Namespace) -> int:
             raise BadInput(f"bench: batch must be a whole number of at least 1, got {batch}")
     if args.against and importlib.util.find_spec("torch") is None:
         raise BadInput("bench: --against torch needs PyTorch, which is not installed; pip install torch, or leave it out")
+    if args.loop:
+        from .loop import main_loop
+
+        return main_loop(args)
     if args.device == "cuda":
         from .gpu import main_gpu
 

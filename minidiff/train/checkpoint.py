@@ -7,6 +7,7 @@ anything able to read NumPy files can read it.
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -29,6 +30,10 @@ FORMAT = "minidiff-checkpoint"
 VERSION = 1
 
 Arrays = dict[str, dict[str, np.ndarray]]            # group -> name -> array
+
+
+class Damaged(BadInput):
+    """A file that may have been a checkpoint and cannot be read as one: cut, changed, or empty."""
 
 
 # ------------------------------------------------------------------------------------------------ writing
@@ -66,18 +71,21 @@ def load(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
                 group, _, name = key.partition("/")
                 if name:
                     arrays.setdefault(group, {})[name] = archive[key]
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise BadInput(f"{path}: damaged checkpoint ({error}); use another one") from None
-    except ValueError as error:
-        if isinstance(error, BadInput):
-            raise
+    except BadInput:
+        raise
+    except OSError as error:
+        raise Damaged(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UNREADABLE as error:
         if "pickle" in str(error):
             raise BadInput(f"{path}: holds pickled objects, which minidiff never loads; "
                            "a checkpoint is plain numeric arrays") from None
-        raise BadInput(f"{path}: damaged checkpoint ({error}); use another one") from None
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise Damaged(f"{path}: damaged checkpoint ({error}); use another one") from None
     return arrays, meta
+
+
+# What a changed byte can lead to, depending on where in the archive it is.
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, struct.error, NotImplementedError, OverflowError,
+              RuntimeError, MemoryError, SyntaxError, TypeError)
 
 
 def _zip_checked(path: Path) -> Path:
@@ -87,10 +95,10 @@ def _zip_checked(path: Path) -> Path:
     with open(path, "rb") as file:
         head = file.read(4)
     if head.startswith(b"PK"):
-        raise BadInput(f"{path}: truncated checkpoint (the archive's directory at its end is missing); use another one")
+        raise Damaged(f"{path}: truncated checkpoint (the archive's directory at its end is missing); use another one")
     if not head:
-        raise BadInput(f"{path}: empty file, not a minidiff checkpoint")
-    raise BadInput(f"{path}: not a minidiff checkpoint (no .npz archive)")
+        raise Damaged(f"{path}: empty file, not a minidiff checkpoint")
+    raise Damaged(f"{path}: not a minidiff checkpoint (no .npz archive)")
 
 
 def _meta(path: Path, archive: Any) -> dict[str, Any]:
@@ -142,12 +150,14 @@ def bundled() -> tuple[str, ...]:
 
 
 def find(name_or_path: str | Path) -> Path:
-    """The file that a name stands for: a path, a run's folder, or the name of a bundled model."""
+    """The file that a name stands for: a path, with or without .npz, a run's folder, or the name of a bundled model."""
     path = Path(name_or_path)
     if path.is_dir():
         return _of_run(path)
     if path.exists():
         return path
+    if not path.suffix and path.with_suffix(".npz").is_file():           # RUN/best
+        return path.with_suffix(".npz")
     name = str(name_or_path)
     if name in bundled():
         return pretrained_folder() / f"{name}.npz"
@@ -179,7 +189,7 @@ def latest(folder: str | Path) -> Path | None:
 
 
 def load_model(name_or_path: str | Path, device: str = "cpu") -> Loaded:
-    """Load a model to sample from: by path, by run folder, or by the name of a bundled model.
+    """Load a model to sample from: by path, by run folder, or by the name of a bundled model. RUN/best is the run's best.
 
     Takes the averaged (EMA) weights where there are any and widens half precision to float32. Raises BadInput when
     the file is no checkpoint, or belongs to another architecture (the message names the parameters that differ).
@@ -226,5 +236,5 @@ def export(source: str | Path, target: str | Path, half: bool = True) -> Path:
         overflow = [k for k, v in weights.items() if v.dtype.kind == "f" and not np.isfinite(v).all()]
         if overflow:
             raise BadInput(f"{path}: {overflow[0]} does not fit half precision; export with half=False")
-    kept = ("model", "schedule", "config", "classes", "style", "step", "epoch")
+    kept = ("model", "schedule", "config", "classes", "style", "step", "epoch", "held_out_loss")
     return save(target, {"model": weights}, {"kind": "weights", **{k: meta[k] for k in kept if k in meta}})

@@ -5,11 +5,13 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..backend import PRECISIONS
 from ..diffusion import TIMES, WEIGHTINGS
 from ..errors import BadInput
+from ..files import read_json
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 LR_SCHEDULES = ("constant", "cosine")
@@ -18,7 +20,7 @@ LR_SCHEDULES = ("constant", "cosine")
 # while every other field is part of what the steps already taken have computed.
 FREE_ON_RESUME = frozenset({
     "preset", "epochs", "steps", "device", "precision", "threads", "sheet_every", "sheet_per_class", "sheet_sampler", "sheet_steps",
-    "guidance", "checkpoint_every", "keep", "validate",
+    "guidance", "checkpoint_every", "keep", "validate", "recompute",
 })
 
 
@@ -30,6 +32,10 @@ class Config:
     :func:`minidiff.diffusion.make_schedule`. Either ``epochs`` or ``steps`` says how long to train; ``steps`` wins.
     For ``clip``, ``ema``, ``drop``, ``warmup``, ``sheet_every``, ``checkpoint_every``, ``keep`` and ``validate``
     zero means "off".
+
+    ``accumulate`` = K takes the gradient of a batch in K parts of batch/K samples, with the same t, noise and dropped
+    labels as in one piece: the same step to rounding, in the memory of a part. ``recompute`` forgets what the blocks of
+    the network compute and computes it again in backward: the same step bit for bit, in less memory and more time.
     """
 
     preset: str = "custom"
@@ -42,6 +48,8 @@ class Config:
     epochs: float | None = None
     steps: int | None = None
     batch: int = 64
+    accumulate: int = 1                      # parts in which a batch goes through the network
+    recompute: bool = False                  # keep the inputs of blocks only, and compute the rest twice
     optimizer: str = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.0
@@ -92,6 +100,16 @@ class Config:
             raise BadInput(f"train: unknown field {', '.join(unknown)}")
         return cls(**values)
 
+    @classmethod
+    def load(cls, path: str | Path) -> Config:
+        """The recipe in a JSON file, or in a run's folder, as ``minidiff train`` writes it; what is left out has its usual value."""
+        path = Path(path)
+        path = path / "config.json" if path.is_dir() else path
+        try:
+            return cls.from_json(read_json(path))
+        except (BadInput, TypeError) as error:
+            raise BadInput(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
     def total_steps(self, batches_per_epoch: int) -> int:
         """How many optimiser steps this recipe takes when one epoch has ``batches_per_epoch`` of them."""
         if self.steps is not None:
@@ -132,7 +150,7 @@ def _check(c: Config) -> None:
         value = getattr(c, name)
         if value is not None and not (_number(value) and value > 0):
             raise BadInput(f"train: {name} must be a finite number above 0, got {value}")
-    for name in ("steps", "batch", "image_size", "limit", "threads", "sheet_steps", "sheet_per_class"):
+    for name in ("steps", "batch", "accumulate", "image_size", "limit", "threads", "sheet_steps", "sheet_per_class"):
         value = getattr(c, name)
         if value is not None and not (_whole(value) and value >= 1):
             raise BadInput(f"train: {name} must be a whole number of at least 1, got {value}")
@@ -144,6 +162,13 @@ def _check(c: Config) -> None:
         value = getattr(c, name)
         if not (_number(value) and value >= 0):
             raise BadInput(f"train: {name} must be a finite number of at least 0, got {value}")
+    if c.batch % c.accumulate:
+        raise BadInput(f"train: accumulate must divide the batch of {c.batch}, got {c.accumulate}")
+    if not isinstance(c.recompute, bool):
+        raise BadInput(f"train: recompute must be true or false, got {c.recompute}")
+    for name in ("model", "schedule"):
+        if not isinstance(getattr(c, name), dict):
+            raise BadInput(f"train: {name} must hold options by name, got {getattr(c, name)}")
     if not (_number(c.ema) and 0 <= c.ema < 1):
         raise BadInput(f"train: ema must lie in [0, 1), 0 for none, got {c.ema}")
     if not (_number(c.drop) and 0 <= c.drop <= 1):

@@ -13,7 +13,9 @@ from .. import data, diffusion, viz
 from ..errors import BadInput
 from . import checkpoint, records
 from .config import preset
-from .trainer import Outcome, Trainer, check_writable
+from .folder import check_writable, clear
+from .lock import in_use
+from .trainer import Outcome, Trainer
 
 MARKER = ".minidiff-demo"             # says that a folder is the demo's own to write into again
 SAMPLING: dict[str, Any] = {"sampler": "ddpm", "steps": 50}
@@ -56,18 +58,12 @@ def _claim(out: Path) -> None:
         raise BadInput(f"{out}: is a file; give a folder as --out")
     if out.is_dir() and any(out.iterdir()) and not marker.exists():
         raise BadInput(f"{out}: holds files that no demo made; give a new or an empty folder as --out")
+    if busy := in_use(out / "run"):
+        raise BadInput(busy)
     check_writable(out)
     out.mkdir(parents=True, exist_ok=True)
     marker.write_text("This folder was made by `minidiff demo`, which may write into it again.\n", encoding="utf-8")
-    _clear(out / "run")
-
-
-def _clear(run: Path) -> None:
-    """Remove the files of an earlier demo's run, by their names, and nothing else."""
-    ours = [run / "record.json", run / "metrics.jsonl", run / "model.npz",
-            *(run / "checkpoints").glob("step_*.npz"), *(run / "sheets").glob("step_*.png")]
-    for path in ours:
-        path.unlink(missing_ok=True)
+    clear(out / "run")
 
 
 # ------------------------------------------------------------------------------------------------ drawing

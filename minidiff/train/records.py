@@ -1,6 +1,7 @@
 """What a run leaves behind for people: ``record.json`` (how it was made) and ``metrics.jsonl`` (how it went)."""
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -15,7 +16,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import BadInput
-from ..files import atomic_path
+from ..files import atomic_path, read_json, write_json
+
+__all__ = ["Metrics", "command_line", "commit", "cpu_name", "environment", "epoch_losses", "loss_curve", "machine", "now", "read_json",
+           "read_metrics", "seconds_at", "typed", "validation_losses", "versions", "write_json"]
 
 PACKAGES = ("minidiff", "numpy", "scipy", "matplotlib", "pillow", "tqdm", "threadpoolctl", "numba", "cupy")
 
@@ -48,8 +52,9 @@ def versions() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def commit() -> str | None:
-    """Git commit of the running source, with ``+changes`` where files differ from it; None outside a checkout."""
+    """Git commit of the running source when it was first asked for, with ``+changes`` where files differ from it; None outside a checkout."""
     folder = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str | None:
@@ -75,6 +80,16 @@ def machine(device: str, threads: int) -> dict[str, Any]:
             "system": f"{platform.system()} {platform.machine()}"}
 
 
+VARIABLES = ("MINIDIFF_", "OPENBLAS_", "OMP_", "MKL_", "NUMBA_", "CUDA_", "CUPY_")
+
+
+def environment(device: str, threads: int) -> dict[str, Any]:
+    """What surrounds a run and can change its numbers or its speed: program, machine, versions, variables."""
+    variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
+    return {"started": now(), "command": command_line(), "commit": commit(), "machine": machine(device, threads),
+            "versions": versions(), "variables": variables}
+
+
 def command_line() -> str:
     """How this process was started, as one would type it in the project's folder; of other folders only the script's name."""
     script, project = Path(sys.argv[0]).resolve(), Path(__file__).resolve().parents[2]
@@ -94,32 +109,18 @@ def typed(*arguments: object) -> str:
     return " ".join([program, *(shlex.quote(str(argument)) for argument in arguments)])
 
 
-def write_json(path: str | Path, values: dict[str, Any]) -> None:
-    """Write ``values`` as indented JSON, atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def read_json(path: str | Path) -> dict[str, Any]:
-    """The JSON object in a file; anything else raises BadInput."""
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BadInput(f"{path}: cannot be read as JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise BadInput(f"{path}: holds no JSON object")
-    return values
-
-
 # ------------------------------------------------------------------------------------------------ metrics
 
 class Metrics:
-    """Appends one JSON object a step to a file; opening it for a resumed run drops the lines after ``step``."""
+    """Appends one JSON object a step to a file; opening it for a resumed run drops the lines after ``step``.
+
+    Whatever a crash has left behind the line of ``step`` goes: half a line, or steps that will be made again.
+    """
 
     def __init__(self, path: str | Path, step: int = 0) -> None:
         self.path = Path(path)
         if self.path.exists():
-            kept = [row for row in read_metrics(self.path) if row["step"] <= step]
+            kept = [row for row in _rows(self.path, until_broken=True) if row["step"] <= step]
             with atomic_path(self.path) as temporary:
                 temporary.write_text("".join(_line(row) for row in kept), encoding="utf-8")
         self._file: TextIO = self.path.open("a", encoding="utf-8")
@@ -128,7 +129,9 @@ class Metrics:
         self._file.write(_line(row))
 
     def flush(self) -> None:
+        """Bring all rows to the disk: what a checkpoint stands on must be there before it."""
         self._file.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
@@ -152,6 +155,11 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
         path = path / "metrics.jsonl"
     if not path.is_file():
         raise BadInput(f"{path}: no such file; give a run's folder or its metrics.jsonl")
+    return _rows(path)
+
+
+def _rows(path: Path, until_broken: bool = False) -> list[dict[str, Any]]:
+    """The rows of a file; with ``until_broken`` those before the first line that is none, without an error."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     rows = []
     for number, line in enumerate(lines, 1):
@@ -161,9 +169,18 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
             row = None
         if isinstance(row, dict) and "step" in row:
             rows.append(row)
+        elif until_broken:
+            break
         elif number < len(lines):
             raise BadInput(f"{path}: line {number} is no metrics line (a JSON object with a step)")
     return rows
+
+
+def seconds_at(folder: str | Path, step: int) -> float:
+    """Seconds of training up to a step, as a run's metrics have it; 0 where they do not."""
+    path = Path(folder) / "metrics.jsonl"
+    rows = _rows(path, until_broken=True) if path.is_file() else []
+    return next((float(row.get("seconds", 0.0)) for row in reversed(rows) if row["step"] == step), 0.0)
 
 
 def epoch_losses(rows: Iterable[dict[str, Any]]) -> list[float]:

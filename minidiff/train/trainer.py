@@ -3,12 +3,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,19 +15,19 @@ from .. import backend, data, diffusion, models, optim
 from ..autograd import no_grad
 from ..errors import BadInput
 from ..philox import Rng
-from . import checkpoint, records
+from . import checkpoint, folder, records, signals
 from .config import FREE_ON_RESUME, Config
+from .faults import Diverged, cannot_save, first_fault, is_of_files
+from .gradients import gradients, recompute_blocks
 from .graph import GraphStep, obstacle
+from .lock import in_use, only_run
 from .progress import Progress, Silent
+from .rates import lr_schedule_of, optimizer_of, plan
 
 SMOOTHING = 0.98                      # of the loss shown and recorded as final: a mean over about 50 steps
 REPLAN = 20                           # steps between two looks at the clock when a time budget is set
 LOOK = 25                             # steps on the GPU between two looks at their losses, for which it must be waited for
 VALIDATION_SEED = 20_000              # fixes t and eps of the held-out loss, the same for every run
-
-
-class Diverged(BadInput):
-    """The loss or its gradient is no longer a number; the message names the last good checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +49,10 @@ class Outcome:
 class Trainer:
     """Trains one model by one :class:`Config` in one folder.
 
-    ``out`` receives ``record.json``, ``metrics.jsonl`` (one JSON object a step), ``sheets/``,
-    ``checkpoints/step_XXXXXXXX.npz`` and at the end ``model.npz``. A folder that already holds a run is refused
-    unless ``resume`` is true; then everything, random generators and position in the data included, is taken from the
-    newest checkpoint, and on the CPU with the same number of threads the weights that follow are bit for bit those of
-    an uninterrupted run.
+    ``out`` receives what :mod:`minidiff.train.folder` lists; while the run is at work, nobody else may train there. A
+    folder that already holds a run is refused unless ``resume`` is true; then everything, random generators and position
+    in the data included, is taken from the newest checkpoint that can be read, and on the CPU with the same number of
+    threads all files that follow but the clock's figures are byte for byte those of an uninterrupted run.
 
     ``minutes`` bounds the training time: the number of steps, and with it the cosine, is planned anew every
     few steps from the measured speed, so that the run ends annealed on any machine.
@@ -81,20 +76,22 @@ class Trainer:
             backend.set_num_threads(config.threads)
         self._build()
         self.launches: list[dict[str, Any]] = []
+        self._damaged: dict[Path, str] = {}
         if saved is not None:
             self._restore(saved)
 
     # -------------------------------------------------------------------------------------------- building
 
-    def _find_saved(self, resume: bool) -> Path | None:
-        """The checkpoint to go on from, after refusing folders that fit neither a fresh run nor a resumed one."""
-        path = checkpoint.latest(self.out)
-        if resume and path is None:
-            raise BadInput(f"{self.out}: no checkpoint to resume from; start a run there without --resume")
-        if not resume and holds_run(self.out):
+    def _find_saved(self, resume: bool) -> folder.Saved | None:
+        """What to go on from, after refusing folders that fit neither a fresh run nor a resumed one."""
+        if busy := in_use(self.out):
+            raise BadInput(busy)
+        if not resume and folder.holds_run(self.out):
             raise BadInput(f"{self.out}: holds a run already; go on with it by --resume, or give another --out")
-        check_writable(self.out)
-        return path
+        saved = folder.newest_readable(self.out) if resume else None
+        folder.check_writable(self.out)
+        self._found = checkpoint.all_of_run(self.out)
+        return saved
 
     def _build(self) -> None:
         c = self.config
@@ -109,48 +106,82 @@ class Trainer:
         style_dim = {"style_dim": len(c.style)} if c.style else {}
         self.model = models.build({"in_channels": channels, "image_size": c.image_size,
                                     "num_classes": len(self.classes), **style_dim, **c.model}).to(c.device)
-        self.optimizer = _optimizer(c, self.model)
+        if c.recompute:
+            recompute_blocks(self.model)
+        self.optimizer = optimizer_of(c, self.model)
         self.total = c.total_steps(self.loader.batches_per_epoch)
-        self.lr_schedule = _lr_schedule(c, self.optimizer, self.total)
+        self.lr_schedule = lr_schedule_of(c, self.optimizer, self.total)
         self.ema = optim.EMA(self.model, decay=c.ema) if c.ema else None
         self.graph: GraphStep | None = None
         self.step, self.seconds = 0, 0.0
+        self.best: dict[str, float] | None = None         # step and held-out loss of the weights in best.npz
         self._loss_sum = self._loss_weight = 0.0
 
     # -------------------------------------------------------------------------------------------- the loop
 
     def run(self) -> Outcome:
-        """Train to the end, or until SIGINT or SIGTERM asks to stop. Raises :class:`Diverged` on a NaN."""
-        started, first = records.now(), self.step
-        self.launches.append({"command": records.command_line(), "started": started, "from_step": first})
-        (self.out / "checkpoints").mkdir(parents=True, exist_ok=True)
-        if self.step == 0:
-            self.save()                                   # the state to fall back on, and the mark of a run
-        self._record("running")
-        self.metrics = records.Metrics(self.out / "metrics.jsonl", self.step)
+        """Train to the end, or until SIGINT or SIGTERM asks to stop.
+
+        Raises :class:`Diverged` on a NaN, :class:`CannotSave` where the folder takes no more.
+        """
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            with only_run(self.out):
+                if checkpoint.all_of_run(self.out) != self._found:
+                    raise BadInput(f"{self.out}: another run has written here meanwhile; go on with it by --resume, or give another --out")
+                return self._run()
+        except OSError as error:
+            self._record_if_possible("stopped")
+            if not is_of_files(error, self.out):
+                raise
+            raise cannot_save(error, self.step, self.out) from None
+
+    def _run(self) -> Outcome:
+        self._begin()
         self.progress = Progress(self._title(), self.total, self.step) if self._show_progress else Silent()
+        for said in self._damaged.values():
+            self.progress.say(f"{said}; going on after step {self.step}")
         try:
             self.graph = self._graph_step()
-            with _signals() as caught:
+            with signals.collected() as caught:
                 while self.step < self.total and not caught:
                     self._one_step() if self.graph is None else self._burst()
             outcome = self._stopped(caught[0]) if caught and self.step < self.total else self._finish()
-        except Diverged:
-            self._record("diverged")
+        except Diverged as error:
+            self._record("diverged", fault=str(error))
             raise
         except MemoryError:                               # CuPy's is one too
             self._record("stopped")
             raise BadInput(self._too_large()) from None
         finally:
-            self.metrics.close()
+            with contextlib.suppress(OSError):            # a full disk has been told of already
+                self.metrics.close()
             self.progress.close()
             self.loader.close()
+            self._found = checkpoint.all_of_run(self.out)
         return outcome
+
+    def _begin(self) -> None:
+        """Bring the folder in order: nothing half written in it, nothing from after the step to go on from."""
+        self._hold_out()                                  # what is missing should be missed now, not after hours
+        self.launches.append({"command": records.command_line(), "started": records.now(), "from_step": self.step})
+        folder.remove_leftovers(self.out)
+        for path in self._damaged:
+            folder.set_aside(path)
+        (self.out / "checkpoints").mkdir(exist_ok=True)
+        if self.step == 0 and not self._checkpoint(0).exists():
+            self._save_state()                            # the state to fall back on, and the mark of a run
+        self.metrics = records.Metrics(self.out / "metrics.jsonl", self.step)
+        records.write_json(self.out / "config.json", self.config.to_json())
+        records.write_json(self.out / "environment.json", records.environment(self.config.device, backend.get_num_threads()))
+        self._record("running")
 
     def _graph_step(self) -> GraphStep | None:
         """The step that stays on the GPU, where the model is there and can be trained by it."""
         c = self.config
-        if self.style is not None or obstacle(self.model, self.optimizer) is not None:    # style lies with the CPU's loader
+        if self.style is not None or c.accumulate > 1 or c.recompute:    # style lies with the CPU's loader, the others are `gradients`'
+            return None
+        if obstacle(self.model, self.optimizer) is not None:
             return None
         dataset = self.loader.dataset
         images = dataset.images[:, None] if dataset.images.ndim == 3 else dataset.images
@@ -184,21 +215,21 @@ class Trainer:
     def _after(self, results: list[tuple[float, float, float]], taken: float) -> None:
         """Record steps, given the loss, gradient norm and learning rate of each, and do what is due after the last."""
         self.seconds += taken
-        speed = round(len(results) * self.config.batch / taken, 2)
+        speed = round(len(results) * self.config.batch / max(taken, 1e-9), 2)            # some clocks stand still for a while
         rows = []
         for step, (loss, norm, lr) in enumerate(results, self.step - len(results) + 1):
             self._smooth(loss)
             rows.append({"step": step, "epoch": round(step / self.loader.batches_per_epoch, 5), "loss": loss, "lr": lr,
                          "grad_norm": norm, "images_per_s": speed, "seconds": round(self.seconds, 3)})  # fmt: skip
         self._replan()
-        if self._due(self.config.checkpoint_every):
-            self.save()                                   # first, so that nothing in a drawing can lose the step
         if self._due(self.config.sheet_every) or self.step == self.total:
             rows[-1].update(self._look())
         for row in rows:
             self.metrics.write(row)
+        if self._due(self.config.checkpoint_every):
+            self.save()                                   # last: what a run goes on from has nothing left to be done
         self.progress.update(self.step, self.total, {
-            "loss": f"{self.smooth_loss:.4f}", "images/s": f"{self.step * self.config.batch / self.seconds:.0f}",
+            "loss": f"{self.smooth_loss:.4f}", "images/s": f"{self.step * self.config.batch / max(self.seconds, 1e-9):.0f}",
             "lr": f"{results[-1][2]:.1e}"})
 
     def update(self, x0: np.ndarray, labels: np.ndarray, style: np.ndarray | None = None) -> tuple[float, float]:
@@ -209,17 +240,19 @@ class Trainer:
     def _update(self, x0: np.ndarray, labels: np.ndarray, style: np.ndarray | None) -> tuple[float, float]:
         c = self.config
         x0 = backend.to_device(x0, c.device)
-        # t, eps and the label dropout are a function of the seed and the step: the same on every device, and nothing
-        # that a checkpoint must keep.
-        rng = Rng(c.seed, step=self.step, like=x0)
-        loss = diffusion.loss(self.model, self.schedule, x0, labels, rng, c.drop, c.weighting, c.times, style)
-        value = float(loss.item())
+        chance = backend.default_rng().bit_generator.state         # of dropout alone: t, eps and dropped labels need none
+
+        def compute() -> float:
+            backend.default_rng().bit_generator.state = chance
+            return gradients(self.model, self.schedule, c, self.step, x0, labels, style)
+
+        value = compute()
         if not math.isfinite(value):
-            raise self._diverged(f"the loss is {value}")
-        loss.backward()
+            raise self._diverged(f"the loss is {value}", compute)
+        # Here all gradients are at hand and no weight has moved: several processes would average them now.
         norm = optim.clip_grad_norm(self.model.parameters(), c.clip or math.inf)
         if not math.isfinite(norm):
-            raise self._diverged(f"the gradient's norm is {norm}")
+            raise self._diverged(f"the gradient's norm is {norm}", compute)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.lr_schedule.step()
@@ -245,9 +278,9 @@ class Trainer:
         if self.minutes is None or self.step % REPLAN:
             return
         left = 60 * self.minutes - self.seconds
-        fits = self.step + max(0, int(left * self.step / self.seconds))
+        fits = self.step + max(0, int(left * self.step / max(self.seconds, 1e-9)))
         self.total = min(fits, self.config.total_steps(self.loader.batches_per_epoch))
-        _plan(self.lr_schedule, self.config, self.total)
+        plan(self.lr_schedule, self.config, self.total)
 
     # -------------------------------------------------------------------------------------------- looking at it
 
@@ -271,17 +304,32 @@ class Trainer:
                     self.progress.say(f"step {self.step}: no sample sheet ({type(error).__name__}: {error})")
             if not self.config.validate:
                 return {}
-            loss = self.validation_loss()
+            loss = round(self.validation_loss(), 6)
         self.progress.say(f"step {self.step}: held-out loss {loss:.4f}")
-        return {"validation": round(loss, 6)}
+        self._keep_if_best(loss)
+        return {"validation": loss}
+
+    def _keep_if_best(self, loss: float) -> None:
+        """Put the weights that one would sample with into best.npz if none before them had a lower held-out loss.
+
+        A file of its own: however many checkpoints come after it, it stays.
+        """
+        if math.isfinite(loss) and (self.best is None or loss < self.best["loss"]):
+            self.best = {"step": self.step, "loss": loss}
+            self._save_weights("best.npz", held_out_loss=loss)
+
+    def _hold_out(self) -> None:
+        """Fetch the images of the held-out loss."""
+        c = self.config
+        if c.validate and not hasattr(self, "_held_out"):
+            held_out = data.load(c.data, "test", limit=c.validate, size=c.image_size)
+            style = None if self.style is None else self.style.told(data.style_values(held_out, c.style))
+            self._held_out = data.to_model(held_out.images, size=c.image_size), held_out.labels, style
 
     def validation_loss(self) -> float:
         """Mean loss over ``config.validate`` held-out images, always with the same t and eps."""
         c = self.config
-        if not hasattr(self, "_held_out"):
-            held_out = data.load(c.data, "test", limit=c.validate, size=c.image_size)
-            style = None if self.style is None else self.style.told(data.style_values(held_out, c.style))
-            self._held_out = data.to_model(held_out.images, size=c.image_size), held_out.labels, style
+        self._hold_out()
         images, labels, style = self._held_out
         total = 0.0
         for start in range(0, len(images), c.batch):
@@ -316,19 +364,32 @@ class Trainer:
                 "epoch": round(self.step / self.loader.batches_per_epoch, 5)}
 
     def save(self) -> Path:
-        """Write a checkpoint of everything the next step depends on; drop the oldest ones beyond ``keep``."""
+        """Write a checkpoint of everything the next step depends on; drop the oldest ones beyond ``keep``.
+
+        The rows of the steps so far are on the disk before it, so that whoever goes on from it misses none.
+        """
+        if hasattr(self, "metrics"):
+            self.metrics.flush()
+        path = self._save_state()
+        self._drop_old()
+        return path
+
+    def _save_state(self) -> Path:
+        """No figure of a clock is in it, so that the same steps give the same file, byte for byte."""
         arrays = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         if self.ema is not None:
             arrays["ema"] = self.ema.state_dict()
-        meta = {"kind": "training", **self._meta(), "total_steps": self.total, "seconds": self.seconds,
+        meta = {"kind": "training", **self._meta(), "total_steps": self.total,
                 "lr_schedule": self.lr_schedule.state_dict(), "loader": self.loader.state_dict(),
-                "rng": {"default": backend.default_rng().bit_generator.state},
+                "rng": {"default": backend.default_rng().bit_generator.state}, "best": self.best,
                 "smoothing": [self._loss_sum, self._loss_weight], "threads": backend.get_num_threads()}
-        path = checkpoint.save(self._checkpoint(self.step), arrays, meta)
-        if hasattr(self, "metrics"):
-            self.metrics.flush()
-        self._drop_old()
-        return path
+        return checkpoint.save(self._checkpoint(self.step), arrays, meta)
+
+    def _save_weights(self, name: str, **facts: Any) -> Path:
+        """Write the weights that one samples with, the averaged ones where there are any."""
+        weights = self.ema.state_dict() if self.ema is not None else self.model.state_dict()
+        weights = {k: v for k, v in weights.items() if not k.startswith("ema.")}
+        return checkpoint.save(self.out / name, {"model": weights}, {"kind": "weights", **self._meta(), **facts})
 
     def _checkpoint(self, step: int) -> Path:
         return self.out / "checkpoints" / f"step_{step:08d}.npz"
@@ -339,9 +400,9 @@ class Trainer:
             for path in checkpoint.all_of_run(self.out)[:-max(2, self.config.keep)]:
                 path.unlink(missing_ok=True)
 
-    def _restore(self, path: Path) -> None:
+    def _restore(self, saved: folder.Saved) -> None:
         """Take over the state that :meth:`save` wrote."""
-        arrays, meta = checkpoint.load(path)
+        path, arrays, meta = saved.path, saved.arrays, saved.meta
         if meta.get("kind") != "training":
             raise BadInput(f"{path}: holds weights alone; only a training checkpoint can be gone on with")
         checkpoint.load_weights(self.model, arrays["model"], path)
@@ -354,15 +415,15 @@ class Trainer:
         self.optimizer.load_state_dict({k: v.item() if v.ndim == 0 else v for k, v in arrays["optimizer"].items()})
         if self.ema is not None:
             self.ema.load_state_dict({k: v.item() if v.ndim == 0 else v for k, v in arrays["ema"].items()})
-        _plan(self.lr_schedule, self.config, self.total)
+        plan(self.lr_schedule, self.config, self.total)
         self.lr_schedule.load_state_dict(meta["lr_schedule"])
         self.loader.load_state_dict(meta["loader"])
         backend.default_rng().bit_generator.state = meta["rng"]["default"]
-        self.step, self.seconds = meta["step"], meta["seconds"]
+        self.step, self.best, self._damaged = meta["step"], meta.get("best"), saved.damaged
         self._loss_sum, self._loss_weight = meta["smoothing"]
-        record = self.out / "record.json"
-        if record.is_file():
-            self.launches = records.read_json(record).get("launches", [])
+        self.seconds = records.seconds_at(self.out, self.step)
+        with contextlib.suppress(BadInput):               # launches are for people: a damaged list stops no run
+            self.launches = records.read_json(self.out / "record.json").get("launches", [])
 
     def _check_same_recipe(self, path: Path, old: Config) -> None:
         before, now = old.to_json(), self.config.to_json()
@@ -375,11 +436,9 @@ class Trainer:
 
     def _finish(self) -> Outcome:
         """Write the final model: the weights to sample with."""
-        weights = self.ema.state_dict() if self.ema is not None else self.model.state_dict()
-        weights = {k: v for k, v in weights.items() if not k.startswith("ema.")}
         if not self._checkpoint(self.step).exists():
             self.save()
-        path = checkpoint.save(self.out / "model.npz", {"model": weights}, {"kind": "weights", **self._meta()})
+        path = self._save_weights("model.npz")
         self._record("finished")
         return self._outcome(path)
 
@@ -391,17 +450,20 @@ class Trainer:
     def _outcome(self, path: Path) -> Outcome:
         return Outcome(self.step, self.total, self.smooth_loss, self.seconds, path)
 
-    def _diverged(self, what: str) -> Diverged:
+    def _diverged(self, what: str, again: Callable[[], object] | None = None) -> Diverged:
         """Set the unproved newest checkpoint aside, so that --resume finds one from before the trouble.
 
         The weights after k updates are proved good by a finite loss and gradient in update k + 1. The update that
-        failed is number ``step`` + 1, so a checkpoint of ``step`` holds the very weights that failed.
+        failed is number ``step`` + 1, so a checkpoint of ``step`` holds the very weights that failed. ``again`` computes
+        the failed gradient once more, to be watched; a burst on the GPU has moved the weights since and cannot.
         """
+        self.optimizer.zero_grad()
+        fault = "" if again is None else f"; {first_fault(self.model, again)}"
         failed = self._checkpoint(self.step)
         if self.step > 0 and failed.exists():
-            failed.rename(failed.with_suffix(".bad.npz"))
+            folder.set_aside(failed)
         good = checkpoint.latest(self.out)
-        return Diverged(f"train: step {self.step + 1}: {what} (lr {self.optimizer.lr:.3g}); stopped, nothing was "
+        return Diverged(f"train: step {self.step + 1}: {what} (lr {self.optimizer.lr:.3g}){fault}; stopped, nothing was "
                         f"overwritten; the last good state is {good}; try a lower --lr, or --clip 1")
 
     def _too_large(self) -> str:
@@ -409,7 +471,12 @@ class Trainer:
         smaller = f"try --batch {1 << (batch.bit_length() - 2)}" if batch > 1 else "try a smaller network"
         return f"train: a batch of {batch} does not fit into the memory of {self.config.device}; {smaller}"
 
-    def _record(self, status: str) -> None:
+    def _record_if_possible(self, status: str) -> None:
+        with contextlib.suppress(OSError):
+            if checkpoint.latest(self.out):               # without one the folder holds no run, and can be begun in
+                self._record(status)
+
+    def _record(self, status: str, **facts: Any) -> None:
         """Write ``record.json`` as of now."""
         launch = self.launches[-1]
         launch.update(ended=records.now(), to_step=self.step)
@@ -418,7 +485,7 @@ class Trainer:
             self.metrics.flush()
         rows = records.read_metrics(metrics) if metrics.exists() else []
         records.write_json(self.out / "record.json", {
-            "status": status, "command": launch["command"], "commit": records.commit(),
+            "status": status, **facts, "command": launch["command"], "commit": records.commit(),
             "config": self.config.to_json(), "parameters": self.model.num_parameters(),
             "machine": records.machine(self.config.device, backend.get_num_threads()),
             "versions": records.versions(), "seed": self.config.seed,
@@ -426,80 +493,6 @@ class Trainer:
             "steps": self.step, "total_steps": self.total,
             "final_loss": None if math.isnan(self.smooth_loss) else round(self.smooth_loss, 6),
             "epoch_losses": records.epoch_losses(rows), "validation_losses": records.validation_losses(rows),
+            "best": self.best,
             "loss_curve": records.loss_curve(rows), "launches": self.launches,
         })
-
-
-# ------------------------------------------------------------------------------------------------ parts
-
-def _optimizer(c: Config, model: Any) -> Any:
-    parameters = model.parameters()
-    if c.optimizer == "sgd":
-        return optim.SGD(parameters, lr=c.lr, momentum=0.9, weight_decay=c.weight_decay)
-    kind = {"adam": optim.Adam, "adamw": optim.AdamW}[c.optimizer]
-    return kind(parameters, lr=c.lr, weight_decay=c.weight_decay)
-
-
-def _lr_schedule(c: Config, optimizer: Any, total: int) -> Any:
-    if c.lr_schedule == "constant":
-        return optim.ConstantLR(optimizer, warmup_steps=c.warmup)
-    return optim.CosineLR(optimizer, total, warmup_steps=_warmup(c, total), floor=min(c.lr_floor, c.lr))
-
-
-def _warmup(c: Config, total: int) -> int:
-    """Steps of warm-up: at most a fifth of a short run, so that there is a run after it."""
-    return min(c.warmup, total // 5)
-
-
-def _plan(schedule: Any, c: Config, total: int) -> None:
-    """Let a cosine end at step ``total``."""
-    if c.lr_schedule == "cosine":
-        schedule.total_steps, schedule.warmup_steps = total, _warmup(c, total)
-
-
-def holds_run(folder: str | Path) -> bool:
-    """Whether a training run has written into this folder."""
-    folder = Path(folder)
-    return bool(checkpoint.latest(folder)) or any(
-        (folder / name).exists() for name in ("record.json", "metrics.jsonl", "model.npz"))
-
-
-def check_writable(folder: str | Path) -> None:
-    """Refuse a folder that cannot be written to, or made, before the work rather than after it.
-
-    Tries a file in it, or in the nearest folder above that exists; makes nothing that stays.
-    """
-    folder = Path(folder)
-    nearest = folder
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    probe = nearest / f".minidiff-{os.getpid()}.part"
-    try:
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise BadInput(f"{folder}: cannot be written ({error.strerror or error}); give another --out") from None
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; a second one has its usual effect at once."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught                                  # only the main thread may set handlers
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handler(number: int, frame: Any) -> None:
-        caught.append(number)
-        for each, usual in before.items():
-            signal.signal(each, usual)
-        print("\nstopping after this step; once more to stop at once", file=sys.stderr, flush=True)
-
-    try:
-        for number in before:
-            signal.signal(number, handler)
-        yield caught
-    finally:
-        for number, usual in before.items():
-            signal.signal(number, usual)

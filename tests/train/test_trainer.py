@@ -183,12 +183,14 @@ def test_sigterm_saves_and_the_handlers_are_put_back(small: Config, out: Path) -
 def test_a_nan_stops_and_names_the_last_good_state(small: Config, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(small, out, progress=False)
     _spoil(trainer, 14, monkeypatch)
-    with pytest.raises(Diverged, match=r"^train: step 14: the loss is nan \(lr .*\); stopped, nothing was overwritten; "
+    with pytest.raises(Diverged, match=r"^train: step 14: the loss is nan \(lr .*\); first seen in Mul: input 1 of \(\) float32, "
+                                       r"\(\) float32 held NaN before; stopped, nothing was overwritten; "
                                        r"the last good state is .*/step_00000010\.npz; try a lower --lr, or --clip 1$"):
         trainer.run()
     assert checkpoint.latest(out) == out / "checkpoints/step_00000010.npz"
     assert not (out / "model.npz").exists()
-    assert json.loads((out / "record.json").read_text())["status"] == "diverged"
+    record = json.loads((out / "record.json").read_text())
+    assert record["status"] == "diverged" and "step 14: the loss is nan" in record["fault"]
     monkeypatch.undo()
     assert _run(small, out, resume=True).step == 30
 
