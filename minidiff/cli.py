@@ -45,8 +45,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(error: BaseException, line: str, status: int) -> int:
     if os.environ.get("MINIDIFF_TRACEBACK") == "1":
         raise error
-    print(f"minidiff: {' '.join(line.split())}", file=sys.stderr)
+    if _speaks():
+        print(f"minidiff: {' '.join(line.split())}", file=sys.stderr)
     return status
+
+
+def _speaks() -> bool:
+    """Whether this process is alone, or the first of several: all of them fail alike, and one says so."""
+    from .train.distributed import is_first
+
+    return is_first()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -110,6 +118,7 @@ def _add_train(commands: Any) -> None:
     p.add_argument("--ema", type=float, metavar="DECAY", help="decay of the averaged weights, 0 for none")
     p.add_argument("--drop", type=float, metavar="RATE", help="share of samples that lose their label")
     p.add_argument("--clip", type=float, metavar="NORM", help="largest gradient norm, 0 for any")
+    p.add_argument("--augment", nargs="+", metavar="NAME", help="vary the pictures: shift, flip (default: not)")
     p.add_argument("--style", nargs="+", metavar="NAME", help="tell the network these values too: slant, weight (default: none)")
     p.add_argument("--schedule", metavar="NAME", help="noise schedule: linear, rescaled-linear, cosine, sigmoid, flow, edm")
     p.add_argument("-T", type=int, metavar="T", help="diffusion steps")
@@ -349,23 +358,34 @@ def _demo(args: argparse.Namespace) -> int:
     return _report(outcome, Path(args.out) / "run")
 
 
-OVERRIDES = ("data", "style", "epochs", "steps", "batch", "lr", "ema", "drop", "clip", "limit", "seed", "device", "precision", "threads",
+OVERRIDES = ("data", "augment", "style", "epochs", "steps", "batch", "lr", "ema", "drop", "clip", "limit", "seed", "device", "precision", "threads",
              "sheet_every", "checkpoint_every")
 
 
 def _train(args: argparse.Namespace) -> int:
-    from .train import Trainer, settings
+    from .train import ranks, settings, trainer_of
+    from .train.distributed import ending_all
 
-    config = _recipe(args, _stored_config(args) if args.resume else None)
-    config = settings.apply(config.replace(**_overrides(args, config.schedule)), args.set)
-    out = Path(args.out or _default_out(config.data, config.preset))
-    trainer = Trainer(config, out, args.resume, minutes=args.minutes)
+    group = ranks()
+    with ending_all(group):
+        config = _recipe(args, _stored_config(args) if args.resume else None)
+        config = settings.apply(config.replace(**_overrides(args, config.schedule)), args.set)
+        out = Path(args.out or _default_out(config.data, config.preset))
+        trainer = trainer_of(group, config, out, args.resume, minutes=args.minutes)
+        if group.first:
+            _announce(trainer, config, out, args.resume)
+        outcome = trainer.run()
+    return _report(outcome, out) if group.first else 0
+
+
+def _announce(trainer: Any, config: Any, out: Path, resumed: bool) -> None:
     print(f"{config}\n{'parameters':<16}  {trainer.model.num_parameters():,}\n{'out':<16}  {out}")
+    if trainer.group.size > 1:
+        print(f"{'processes':<16}  {trainer.group.size}, each with {trainer.loader.local_batch_size} of {config.batch} images a step")
     if trainer.step >= trainer.total:
         print(f"this run is finished: step {trainer.step} of {trainer.total}; --steps or --epochs asks for more")
-    elif args.resume:
+    elif resumed:
         print(f"going on after step {trainer.step}")
-    return _report(trainer.run(), out)
 
 
 def _default_out(data: str, preset: str) -> str:
@@ -418,9 +438,11 @@ def _sample(args: argparse.Namespace) -> int:
     import numpy as np
 
     from . import backend, diffusion
-    from .train import load_model
+    from .train import load_model, ranks
     from .train.demo import Film
+    from .train.distributed import ending_all
 
+    group = ranks()
     out = _writable_file(Path(args.out), (".png", ".gif", ".webp", ".npz"))
     for name in ("per_class", "batch"):
         if getattr(args, name) < 1:
@@ -430,14 +452,39 @@ def _sample(args: argparse.Namespace) -> int:
     loaded = load_model(args.model, backend.resolve_device(args.device))
     labels = np.repeat(np.array(parse_classes(args.classes, loaded.classes), np.int64), args.per_class)
     options, T = _sampling("sample", args, loaded), loaded.schedule.T
-    film = Film(len(labels), diffusion.time_steps(T, args.steps)) if out.suffix.lower() in (".gif", ".webp") else None
-    with backend.precision(args.precision):
-        images = diffusion.sample(loaded.model, loaded.schedule, labels, **options, batch_size=args.batch, callback=film,
-                                  progress=sys.stderr.isatty())
+    mine = labels[group.part(len(labels))]
+    film = Film(len(mine), diffusion.time_steps(T, args.steps)) if out.suffix.lower() in (".gif", ".webp") else None
+    with ending_all(group), backend.precision(args.precision):
+        images = _shared_out(group, loaded, labels, {**options, "batch_size": args.batch, "callback": film})
+        if film is not None:
+            film.xt = _joined(group.gather(film.xt), axis=1)
+    if not group.first:
+        return 0
     _write_samples(out, images, labels, loaded, args, film)
     print(f"wrote {out}: {len(images)} images ({args.sampler}, {args.steps or T} steps, guidance {options['guidance'].w:g}, "
           f"seed {args.seed})")
     return 0
+
+
+def _shared_out(group: Any, loaded: Any, labels: Any, options: dict[str, Any]) -> Any:
+    """Pictures of these labels, drawn by all processes of the group, each a stretch of them; whole for the first.
+
+    Picture i is a function of the seed and i, so they are the pictures that one process would draw.
+    """
+    from . import diffusion
+    from .train.distributed import share_machine
+
+    share_machine(group, backend.device_of(next(iter(loaded.model.parameters())).data))
+    part = group.part(len(labels))
+    images = diffusion.sample(loaded.model, loaded.schedule, labels[part], **options, first=part.start, progress=group.first and sys.stderr.isatty())
+    return _joined(group.gather(images))
+
+
+def _joined(parts: Sequence[Any], axis: int = 0) -> Any:
+    """Arrays behind each other; those that are empty, of processes that had nothing to do, left out."""
+    import numpy as np
+
+    return np.concatenate(some, axis) if (some := [part for part in parts if part.size]) else np.empty(0)
 
 
 def parse_classes(text: str | None, classes: Sequence[str]) -> list[int]:
@@ -499,16 +546,18 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     from .evaluate import is_samples, read_samples
     from .files import atomic_path
-    from .train import records
+    from .train import ranks, records
 
     out = _writable_file(Path(args.json), (".json",), "--json") if args.json else None
     card = _writable_file(Path(args.card), (".png", ".pdf", ".svg"), "--card") if args.card else None
-    start = time.perf_counter()
+    start, group = time.perf_counter(), ranks()
     if is_samples(args.model):
         images, labels = read_samples(args.model)
         drawn: dict[str, Any] = {"samples": Path(args.model).name}
     else:
-        images, labels, drawn = _draw(args)
+        images, labels, drawn = _draw(args, group)
+    if not group.first:
+        return 0
     verdict = _judged(images, labels, args.reference, card, Path(args.model).name)
     if out:
         record = {"command": records.command_line(), "commit": records.commit(), "time": records.now(), **drawn,
@@ -544,20 +593,21 @@ def _judged(images: Any, labels: Any, reference: str, card: Path | None, title: 
     return report
 
 
-def _draw(args: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
-    """Samples of every class in turn, their labels, and how they were drawn."""
+def _draw(args: argparse.Namespace, group: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """Samples of every class in turn, their labels, and how they were drawn, by all processes of the group."""
     import numpy as np
 
     from . import diffusion
     from .train import load_model
+    from .train.distributed import ending_all
 
     if args.n < 1:
         raise BadInput(f"evaluate: --n must be at least 1, got {args.n}")
     loaded = load_model(args.model, backend.resolve_device(args.device))
     labels = np.arange(args.n) % len(loaded.classes)
     options = _sampling("evaluate", args, loaded)
-    with backend.precision(args.precision):
-        images = diffusion.sample(loaded.model, loaded.schedule, labels, **options, progress=sys.stderr.isatty())
+    with ending_all(group), backend.precision(args.precision):
+        images = _shared_out(group, loaded, labels, options)
     g, style = options.pop("guidance"), options.pop("style")
     asked = options["steps"] or loaded.schedule.T
     evaluations = args.n * asked * diffusion.EVALUATIONS[args.sampler] * (1 if g.w == 0 else 2)

@@ -58,6 +58,7 @@ class Config:
     lr_floor: float = 0.0                    # where the cosine ends
     clip: float = 0.0                        # largest global gradient norm
     ema: float = 0.0                         # decay of the averaged weights
+    augment: tuple[str, ...] = ()            # how pictures are varied: see data.augmentation
     style: tuple[str, ...] = ()              # values that the network is told beside the class: see data.style
     drop: float = 0.1                        # rate at which a sample loses its label, for guidance
     weighting: str = "uniform"               # how much a step's error counts: see diffusion.loss_weight
@@ -77,7 +78,8 @@ class Config:
     validate: int = 512                      # held-out images of the validation loss
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "style", tuple(self.style))     # JSON knows lists alone
+        for name in ("augment", "style"):                        # JSON knows lists alone
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         _check(self)
 
     def replace(self, **changes: Any) -> Config:

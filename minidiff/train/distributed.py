@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -33,6 +34,8 @@ from ..tensor import Tensor
 
 # Set by the launchers of MPICH, Open MPI and Slurm for each process they start: how many there are.
 LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS")
+RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")                  # and which of them this one is
+PATIENCE = 2.0  # seconds that the first rank gets to say what all ranks know
 Result = TypeVar("Result")
 
 
@@ -64,6 +67,10 @@ class Ranks:
 
     def all(self, value: Any) -> list[Any]:
         """What each rank has."""
+        return [value]
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each rank has, for the first; nothing for the others."""
         return [value]
 
     def abort(self, status: int) -> NoReturn:
@@ -123,6 +130,9 @@ class MPIRanks(Ranks):
     def all(self, value: Any) -> list[Any]:
         return self._comm.allgather(value)
 
+    def gather(self, value: Any) -> list[Any]:
+        return self._comm.gather(value) or []
+
     def abort(self, status: int) -> NoReturn:
         sys.stderr.flush()
         self._comm.Abort(status)
@@ -165,6 +175,11 @@ def ranks() -> Ranks:
 def started_among() -> int:
     """How many processes the launcher started, by its environment; 1 without one."""
     return max((int(os.environ[name]) for name in LAUNCHERS if os.environ.get(name, "").isdecimal()), default=1)
+
+
+def is_first() -> bool:
+    """Whether this process is the first of those started together, by its environment, before any of them has spoken."""
+    return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
 def _mpi4py() -> bool:
@@ -210,8 +225,8 @@ class Exchange:
         A parameter without a gradient has none on any rank, since all run the same program; it stays so.
         """
         live = [(p, view) for p, view in zip(self.parameters, self.views, strict=True) if p.grad is not None]
-        for p, view in live:
-            view[...] = p.grad.data
+        for p, view in zip(self.parameters, self.views, strict=True):
+            view[...] = 0.0 if p.grad is None else p.grad.data
         self.numbers[...] = backend.asarray(np.array(numbers, np.float32), like=self.flat)
         self.group.sum(self.flat)
         self.flat *= np.float32(1.0 / self.group.size)
@@ -224,15 +239,20 @@ class Exchange:
 def ending_all(group: Ranks) -> Iterator[None]:
     """A context whose failure on one rank ends all of them, after that rank has said what happened.
 
-    Without it the others would wait for the lost one for ever. BadInput is raised on all ranks alike (see
-    `Ranks.together`) and passes.
+    Without it the others would wait for the lost one for ever. Some failures come to all ranks at once, such as a loss that
+    is no longer a number; then the first one speaks for them, and the others give it the time to.
     """
     try:
         yield
-    except (BadInput, SystemExit):
+    except SystemExit:
         raise
     except BaseException as error:
         if group.size == 1:
             raise
-        print(f"minidiff: rank {group.rank} of {group.size}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        group.abort(128 + 2 if isinstance(error, KeyboardInterrupt) else 1)
+        expected = isinstance(error, BadInput)
+        if expected and not group.first:
+            time.sleep(PATIENCE)
+        who = "" if group.first else f"rank {group.rank} of {group.size}: "
+        said = str(error) if expected else f"{type(error).__name__}: {error}"
+        print(f"minidiff: {who}{' '.join(said.split())}", file=sys.stderr, flush=True)
+        group.abort(2 if expected else 128 + 2 if isinstance(error, KeyboardInterrupt) else 1)

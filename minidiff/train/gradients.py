@@ -14,7 +14,9 @@ from ..recompute import checkpoint
 from .config import Config
 
 
-def gradients(model: Any, schedule: Schedule, c: Config, step: int, x0: Array, labels: Array, style: Array | None = None) -> float:
+def gradients(
+    model: Any, schedule: Schedule, c: Config, step: int, x0: Array, labels: Array, style: Array | None = None, first_row: int = 0
+) -> float:
     """Leave the gradient of the batch's loss in the parameters; returns the loss, and stops where that is not finite.
 
     The loss is a mean over samples. That of B samples is the mean of K losses of B/K samples each,
@@ -24,12 +26,13 @@ def gradients(model: Any, schedule: Schedule, c: Config, step: int, x0: Array, l
     and backward adds to the gradients that are there: K parts in turn give the step of the whole batch in the memory of a
     part. t, ε and the dropped labels of a sample are a function of seed, step and its row in the batch, so each part draws
     what its samples would have drawn in one piece. (Dropout inside a network is not: it draws from one row of numbers.)
+    `first_row` is where these samples begin in a batch that several processes share.
     """
     K, total = c.accumulate, 0.0
     size = len(x0) // K
     for first in range(0, len(x0), size):
         part = slice(first, first + size)
-        rng = Rng(c.seed, step=step, first_row=first, like=x0)
+        rng = Rng(c.seed, step=step, first_row=first_row + first, like=x0)
         loss = diffusion.loss(model, schedule, x0[part], labels[part], rng, c.drop, c.weighting, c.times,
                               None if style is None else style[part])  # fmt: skip
         value = float(loss.item())

@@ -10,8 +10,8 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def collected() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; a second one has its usual effect at once."""
+def collected(tell: bool = True) -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them; a second one has its usual effect at once. `tell` says so."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught                                  # only the main thread may set handlers
@@ -22,7 +22,8 @@ def collected() -> Iterator[list[int]]:
         caught.append(number)
         for each, usual in before.items():
             signal.signal(each, usual)
-        print("\nstopping after this step; once more to stop at once", file=sys.stderr, flush=True)
+        if tell:
+            print("\nstopping after this step; once more to stop at once", file=sys.stderr, flush=True)
 
     try:
         for number in before:

@@ -17,6 +17,7 @@ from ..errors import BadInput
 from ..philox import Rng
 from . import checkpoint, folder, records, signals
 from .config import FREE_ON_RESUME, Config
+from .distributed import Exchange, Ranks, share_machine
 from .faults import Diverged, cannot_save, first_fault, is_of_files
 from .gradients import gradients, recompute_blocks
 from .graph import GraphStep, obstacle
@@ -56,14 +57,17 @@ class Trainer:
 
     ``minutes`` bounds the training time: the number of steps, and with it the cosine, is planned anew every
     few steps from the measured speed, so that the run ends annealed on any machine.
+
+    ``group`` are the processes that train together, each with a trainer of its own: see :mod:`minidiff.train.distributed`.
+    This class is the first one's; the others have :class:`minidiff.train.follower.Follower`.
     """
 
     def __init__(self, config: Config, out: str | Path, resume: bool = False, *, minutes: float | None = None,
-                 progress: bool = True) -> None:
+                 progress: bool = True, group: Ranks | None = None) -> None:
         if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
             raise BadInput(f"train: minutes must be a finite number above 0, got {minutes}")
         self.config, self.out, self.minutes = config, Path(out), minutes
-        self._show_progress = progress
+        self._show_progress, self.group = progress, group or Ranks()
         backend.resolve_device(config.device)
         if config.precision != "fp32" and config.device == "cpu" and backend.get_kernels() not in ("rounded", "emulated"):
             raise BadInput(f"train: precision {config.precision} is the GPU's; the CPU computes in fp32; use device cuda, or imitate"
@@ -74,6 +78,7 @@ class Trainer:
         saved = self._find_saved(resume)
         if config.threads is not None:
             backend.set_num_threads(config.threads)
+        share_machine(self.group, config.device)
         self._build()
         self.launches: list[dict[str, Any]] = []
         self._damaged: dict[Path, str] = {}
@@ -100,8 +105,12 @@ class Trainer:
         self.classes = tuple(train.classes)
         values = data.style_values(train, c.style)
         self.style = data.StyleScale.of(values, c.style) if c.style else None
-        self.loader = data.DataLoader(train, c.batch, seed=c.seed, size=c.image_size,
-                                      style=None if self.style is None else self.style.told(values))
+        self.loader = data.DataLoader(train, c.batch, seed=c.seed, size=c.image_size, augment=c.augment,
+                                      style=None if self.style is None else self.style.told(values),
+                                      rank=self.group.rank, ranks=self.group.size)
+        if self.loader.local_batch_size % c.accumulate:
+            raise BadInput(f"train: each of {self.group.size} processes has {self.loader.local_batch_size} of {c.batch} images, which do not"
+                           f" divide into {c.accumulate} parts")  # fmt: skip
         channels = 1 if train.images.ndim == 3 else train.images.shape[1]
         style_dim = {"style_dim": len(c.style)} if c.style else {}
         self.model = models.build({"in_channels": channels, "image_size": c.image_size,
@@ -109,6 +118,7 @@ class Trainer:
         if c.recompute:
             recompute_blocks(self.model)
         self.optimizer = optimizer_of(c, self.model)
+        self.exchange = Exchange(self.optimizer.params, self.group, numbers=2) if self.group.size > 1 else None
         self.total = c.total_steps(self.loader.batches_per_epoch)
         self.lr_schedule = lr_schedule_of(c, self.optimizer, self.total)
         self.ema = optim.EMA(self.model, decay=c.ema) if c.ema else None
@@ -116,6 +126,8 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.best: dict[str, float] | None = None         # step and held-out loss of the weights in best.npz
         self._loss_sum = self._loss_weight = 0.0
+        self._caught: list[int] = []                      # SIGINT or SIGTERM, when one has come
+        self._stopping = False                            # and all processes know of it
 
     # -------------------------------------------------------------------------------------------- the loop
 
@@ -143,10 +155,10 @@ class Trainer:
             self.progress.say(f"{said}; going on after step {self.step}")
         try:
             self.graph = self._graph_step()
-            with signals.collected() as caught:
-                while self.step < self.total and not caught:
+            with signals.collected(tell=self.group.first) as self._caught:
+                while self.step < self.total and not self._asked_to_stop():
                     self._one_step() if self.graph is None else self._burst()
-            outcome = self._stopped(caught[0]) if caught and self.step < self.total else self._finish()
+            outcome = self._stopped() if self.step < self.total else self._finish()
         except Diverged as error:
             self._record("diverged", fault=str(error))
             raise
@@ -160,6 +172,10 @@ class Trainer:
             self.loader.close()
             self._found = checkpoint.all_of_run(self.out)
         return outcome
+
+    def _asked_to_stop(self) -> bool:
+        """Whether this process has been, or, where there are several, one of them, as all learned in their last exchange."""
+        return bool(self._caught) if self.exchange is None else self._stopping
 
     def _begin(self) -> None:
         """Bring the folder in order: nothing half written in it, nothing from after the step to go on from."""
@@ -179,8 +195,8 @@ class Trainer:
     def _graph_step(self) -> GraphStep | None:
         """The step that stays on the GPU, where the model is there and can be trained by it."""
         c = self.config
-        if self.style is not None or c.accumulate > 1 or c.recompute:    # style lies with the CPU's loader, the others are `gradients`'
-            return None
+        if self.style is not None or c.augment or c.accumulate > 1 or c.recompute or self.exchange is not None:
+            return None                                   # what the CPU's loader brings, what `gradients` does, what others must know
         if obstacle(self.model, self.optimizer) is not None:
             return None
         dataset = self.loader.dataset
@@ -227,6 +243,8 @@ class Trainer:
         for row in rows:
             self.metrics.write(row)
         if self._due(self.config.checkpoint_every):
+            if self.exchange is not None:
+                self.group.agree("the weights", [p.data for p in self.optimizer.params])
             self.save()                                   # last: what a run goes on from has nothing left to be done
         self.progress.update(self.step, self.total, {
             "loss": f"{self.smooth_loss:.4f}", "images/s": f"{self.step * self.config.batch / max(self.seconds, 1e-9):.0f}",
@@ -244,12 +262,14 @@ class Trainer:
 
         def compute() -> float:
             backend.default_rng().bit_generator.state = chance
-            return gradients(self.model, self.schedule, c, self.step, x0, labels, style)
+            return gradients(self.model, self.schedule, c, self.step, x0, labels, style, self.loader.first_row)
 
         value = compute()
+        if self.exchange is not None:                     # all gradients are at hand, and no weight has moved
+            value, asked = self.exchange.mean(value, float(bool(self._caught)))
+            self._stopping = asked > 0
         if not math.isfinite(value):
             raise self._diverged(f"the loss is {value}", compute)
-        # Here all gradients are at hand and no weight has moved: several processes would average them now.
         norm = optim.clip_grad_norm(self.model.parameters(), c.clip or math.inf)
         if not math.isfinite(norm):
             raise self._diverged(f"the gradient's norm is {norm}", compute)
@@ -279,7 +299,7 @@ class Trainer:
             return
         left = 60 * self.minutes - self.seconds
         fits = self.step + max(0, int(left * self.step / max(self.seconds, 1e-9)))
-        self.total = min(fits, self.config.total_steps(self.loader.batches_per_epoch))
+        self.total = self.group.share(min(fits, self.config.total_steps(self.loader.batches_per_epoch)))   # by the first one's clock
         plan(self.lr_schedule, self.config, self.total)
 
     # -------------------------------------------------------------------------------------------- looking at it
@@ -442,7 +462,8 @@ class Trainer:
         self._record("finished")
         return self._outcome(path)
 
-    def _stopped(self, signum: int) -> Outcome:
+    def _stopped(self) -> Outcome:
+        signum = max(number for caught in self.group.all(self._caught) for number in caught)
         path = self.save()
         self._record("stopped")
         return replace(self._outcome(path), signal=signum)
@@ -460,7 +481,7 @@ class Trainer:
         self.optimizer.zero_grad()
         fault = "" if again is None else f"; {first_fault(self.model, again)}"
         failed = self._checkpoint(self.step)
-        if self.step > 0 and failed.exists():
+        if self.step > 0 and failed.exists() and self.group.first:
             folder.set_aside(failed)
         good = checkpoint.latest(self.out)
         return Diverged(f"train: step {self.step + 1}: {what} (lr {self.optimizer.lr:.3g}){fault}; stopped, nothing was "
