@@ -494,7 +494,7 @@ class Trainer:
 
     def _record_if_possible(self, status: str) -> None:
         with contextlib.suppress(OSError):
-            if checkpoint.latest(self.out):               # without one the folder holds no run, and can be begun in
+            if self.launches and checkpoint.latest(self.out):      # without one the folder holds no run, and can be begun in
                 self._record(status)
 
     def _record(self, status: str, **facts: Any) -> None:
