@@ -97,6 +97,7 @@ ax.semilogy(at, last, color=COLOURS[1], label="weights of the last step")
 ax.semilogy(at, averaged, color=COLOURS[0], label=f"their average, d = {d}")
 ax.set(xlabel="step", title="Held-out loss")
 ax.legend()
+fig.tight_layout()
 plt.show()
 
 # %%
