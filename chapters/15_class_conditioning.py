@@ -273,7 +273,7 @@ plt.show()
 record = Path(md.__file__).parents[1] / "chapters" / "results" / "recipes.json"
 if record.is_file():
     measured = json.loads(record.read_text(encoding="utf-8"))
-    found = {row["recipe"]: [run["class_accuracy"] for run in row["runs"]] for row in measured["rows"]}
+    found = {row["recipe"]: [run["class_accuracy"] for run in row.get("runs", [row])] for row in measured["rows"]}
     for name, recipe in (("film", "base"), ("before-mid", "before-mid"), ("after-mid", "after-mid")):
         each = ", ".join(f"{accuracy:.0%}" for accuracy in found[recipe])
         print(f"{name:10} {each} with {len(found[recipe])} seeds, {measured['steps_of_training']:,} steps on MNIST")
