@@ -2,15 +2,21 @@
 
     python examples/train_judge.py                           # MNIST from MINIDIFF_DATA, the cache, or a mirror
     python examples/train_judge.py --epochs 2 --out my.npz   # quicker, and worse
+    python examples/train_judge.py --test judge.npz          # no training: how good is this one, and how sure?
 
 Five epochs on real MNIST, each image shifted by up to two pixels, turned by up to 10 degrees and
 resized by up to a tenth, end above 99 % on the test set (chapters/results/judge-train.json). The file
 it writes is of the kind that `minidiff evaluate` uses.
+
+One half of the test digits then sets the temperature that makes the judge as often right as it is sure; the other half
+says how well that has gone.
 """
 
+from __future__ import annotations
+
 import argparse
-import json
 import time
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -18,8 +24,11 @@ from tqdm import tqdm
 
 import minidiff as md
 import minidiff.nn.functional as F
-from minidiff.evaluate.judge import Judge, save_judge
+from minidiff import evaluate
+from minidiff.evaluate.calibration import tempered
+from minidiff.evaluate.judge import Judge, load_judge, save_judge
 from minidiff.models.classifier import Classifier
+from minidiff.train import records
 
 
 def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -43,8 +52,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="train on the first N images only")
     parser.add_argument("--out", default="judge.npz")
+    parser.add_argument("--test", metavar="FILE", help="do not train: test this judge, or `bundled`, and write it anew to --out with its temperature")
     parser.add_argument("--record", help="write how it went to this JSON file")
     args = parser.parse_args()
+    if args.test:
+        judge, test = load_judge(None if args.test == "bundled" else args.test), md.data.load(args.data, "test")
+        found = tested(judge.model, test)
+        save_judge(judge.model, args.out, found["test_accuracy"], found["temperature"])
+        finish(args, found)
+        return
 
     train, test = md.data.load(args.data, "train", limit=args.limit), md.data.load(args.data, "test")
     md.manual_seed(args.seed)
@@ -77,18 +93,37 @@ def main() -> None:
         print(f"epoch {epoch:2}  loss {np.mean(losses):.4f}  test accuracy {accuracy:.2%}  {time.perf_counter() - start:.0f} s")
 
     with ema.applied():
-        save_judge(model, args.out, accuracy)
+        found = tested(model, test)
+        save_judge(model, args.out, accuracy, found["temperature"])
+    finish(args, {"seconds": time.perf_counter() - start, "epochs": history, **found})
+
+
+def finish(args: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Say what was found, and record it if that is wanted."""
+    print(f"{found['test_accuracy']:.2%} of {found['n']:,} test digits; most often mistaken: {found['most_often_mistaken']}")
+    print(f"temperature {found['temperature']:.2f}: sure and right differ by {found['calibration_error']:.2%}, before by {found['calibration_error_before']:.2%}")
     print(f"wrote {args.out}")
     if args.record:
-        from minidiff.train import records
-
-        record = {
+        records.write_json(args.record, {
             "command": records.command_line(), "commit": records.commit(), "time": records.now(),
-            "machine": records.machine("cpu", md.get_num_threads()), "versions": records.versions(),
-            "seconds": time.perf_counter() - start, "settings": vars(args), "epochs": history,
-        }  # fmt: skip
-        with open(args.record, "w") as file:
-            json.dump(record, file, indent=1)
+            "machine": records.machine("cpu", md.get_num_threads()), "versions": records.versions(), "settings": vars(args), **found,
+        })  # fmt: skip
+
+
+def tested(model: Classifier, test: md.data.Dataset) -> dict[str, Any]:
+    """How often the judge is right, what it takes for what, and whether it is as often right as it is sure."""
+    scores = Judge(model).scores(md.data.to_model(test.images, size=28))
+    confusion = evaluate.confusion_matrix(test.labels, scores.argmax(1), len(test.classes))
+    wrong = confusion - np.diag(confusion.diagonal())
+    a, b = np.unravel_index(wrong.argmax(), wrong.shape)
+    half, other = slice(0, None, 2), slice(1, None, 2)
+    temperature = evaluate.fit_temperature(scores[half], test.labels[half])
+    before, after = (evaluate.calibration(tempered(scores[other], t), test.labels[other]) for t in (1.0, temperature))
+    return {
+        "n": len(test), "test_accuracy": float(confusion.trace() / confusion.sum()), "confusion": confusion.tolist(),
+        "most_often_mistaken": f"{a} for {b}, {wrong[a, b]} times", "temperature": temperature,
+        "calibration_error_before": before.error, "calibration_error": after.error,
+    }  # fmt: skip
 
 
 def test_accuracy(model: Classifier, test: md.data.Dataset) -> float:

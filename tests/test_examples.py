@@ -204,3 +204,18 @@ def test_recipes_says_what_there_is(tmp_path: Path) -> None:
                                (("--json", "nowhere"), "recipes: --json nowhere: there is no such folder")]:  # fmt: skip
         done = run("recipes", *arguments, folder=tmp_path)
         assert done.returncode == 2 and done.stderr.startswith(message)
+
+
+def test_train_judge_tests_a_judge_without_training_it(tmp_path: Path) -> None:
+    if md.data.find_mnist() is None:
+        pytest.skip("MNIST is not at hand: set MINIDIFF_DATA to a folder that holds it")
+    done = run("train_judge", "--test", "bundled", "--out", "judge.npz", "--record", "record.json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "record.json").read_text())
+    committed = json.loads((ROOT / "chapters" / "results" / "judge-test.json").read_text())
+    for key in ("n", "test_accuracy", "confusion", "most_often_mistaken"):
+        assert found[key] == committed[key]
+    assert found["temperature"] == pytest.approx(committed["temperature"], rel=1e-3)
+    assert found["calibration_error"] < found["calibration_error_before"] < 0.01
+    again = md.evaluate.load_judge(tmp_path / "judge.npz")
+    assert again.temperature == found["temperature"] and again.accuracy == found["test_accuracy"]

@@ -13,6 +13,7 @@ from ..autograd import no_grad
 from ..errors import BadInput
 from ..models.classifier import SIZE, Classifier
 from ..tensor import Tensor
+from .calibration import tempered
 
 BUNDLED = Path(__file__).resolve().parent / "pretrained" / "judge.npz"
 FORMAT = "minidiff-judge"
@@ -21,22 +22,25 @@ FORMAT = "minidiff-judge"
 class Judge:
     """A classifier with the crop that its images need.
 
-    `accuracy` is what it reached on real test digits: no verdict on samples is surer than that.
+    `accuracy` is what it reached on real test digits: no verdict on samples is surer than that. `temperature` divides its
+    scores, so that it is as often right as it is sure: see `calibration`.
     """
 
-    def __init__(self, model: Classifier, accuracy: float | None = None) -> None:
-        self.model, self.accuracy = model.eval(), accuracy
+    def __init__(self, model: Classifier, accuracy: float | None = None, temperature: float = 1.0) -> None:
+        self.model, self.accuracy, self.temperature = model.eval(), accuracy, temperature
 
     def __call__(self, x0: Tensor) -> Tensor:
         """ln p(class | image), up to a constant, of Tensors: for `diffusion.Guidance(classifier=judge)`.            # as `probabilities`"""
         top, left = _corner(x0.shape, SIZE)
-        return self.model(x0[:, :, top : top + SIZE, left : left + SIZE])
+        return self.model(x0[:, :, top : top + SIZE, left : left + SIZE]) * (1.0 / self.temperature)
 
     def probabilities(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """p(class | image).            # (N,1,H,W) in [−1,1], H and W at least 28 -> (N,K)"""
-        scores = self._run(self.model, images, batch_size)
-        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return scores / scores.sum(axis=1, keepdims=True)
+        return tempered(self.scores(images, batch_size), self.temperature)
+
+    def scores(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """What the probabilities are the softmax of, at temperature 1.            # (N,1,H,W) -> (N,K)"""
+        return self._run(self.model, images, batch_size)
 
     def features(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """The vectors before the last layer.            # (N,1,H,W) -> (N,F)"""
@@ -66,13 +70,13 @@ def _corner(shape: tuple[int, ...], size: int) -> tuple[int, int]:
     return (shape[2] - size) // 2, (shape[3] - size) // 2
 
 
-def save_judge(model: Classifier, path: str | Path, accuracy: float) -> None:
-    """Write the classifier with its test accuracy; float16 weights halve the file."""
+def save_judge(model: Classifier, path: str | Path, accuracy: float, temperature: float = 1.0) -> None:
+    """Write the classifier with its test accuracy and temperature; float16 weights halve the file."""
     import json
 
     from ..files import atomic_path
 
-    meta = json.dumps({"format": FORMAT, "version": 1, "config": model.config, "accuracy": accuracy})
+    meta = json.dumps({"format": FORMAT, "version": 1, "config": model.config, "accuracy": accuracy, "temperature": temperature})
     weights = {f"model/{name}": array.astype(np.float16) for name, array in model.state_dict().items()}
     with atomic_path(Path(path)) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, meta=np.array(meta), **weights)
@@ -96,7 +100,7 @@ def load_judge(path: str | Path | None = None) -> Judge:
         raise BadInput(f"judge: {path} holds a {meta.get('format')}, not a judge; examples/train_judge.py makes one")
     model = Classifier(**meta["config"])
     model.load_state_dict(weights)
-    return Judge(model, meta["accuracy"])
+    return Judge(model, meta["accuracy"], meta.get("temperature", 1.0))
 
 
 # ---------------------------------------------------------------------------------------- verdicts

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import data
 from ..errors import BadInput
+from .calibration import confusion_matrix
 from .clouds import Manifolds, Nearest, diversity, nearest, precision_recall
 from .frechet import NOISE_SEED, frechet_distance, real_features
 from .judge import Judge, Verdict, crop, judge_samples, load_judge
@@ -140,7 +141,7 @@ def evaluate_samples(images: np.ndarray, labels: np.ndarray, reference: str = "m
     samples, seen = world.measures(images, labels, held_out), judge.classify(images)
     assert samples.pixels is not None and samples.features is not None
     controls["real"] = replace(controls["real"], pixels=samples.pixels.of_held_out(), features=samples.features.of_held_out())
-    confusion = np.bincount(labels * K + seen, minlength=K * K).reshape(K, K)
+    confusion = confusion_matrix(labels, seen, K)
     return Report(samples, controls, reference, n, images, labels, confusion)
 
 
