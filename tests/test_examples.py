@@ -219,3 +219,14 @@ def test_train_judge_tests_a_judge_without_training_it(tmp_path: Path) -> None:
     assert found["calibration_error"] < found["calibration_error_before"] < 0.01
     again = md.evaluate.load_judge(tmp_path / "judge.npz")
     assert again.temperature == found["temperature"] and again.accuracy == found["test_accuracy"]
+
+
+def test_recognisability_tells_when_each_digit_is_read(tmp_path: Path) -> None:
+    done = run("recognisability", "--per-class", "2", "--steps", "10", "--sampler", "ddim", "--json", "r.json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "r.json").read_text())["rows"]
+    assert [row["class"] for row in rows] == [*range(10), None]
+    assert rows[-1]["x0_hat_0.5"] < rows[-1]["xt_0.5"] < 1.0
+    assert Image.open(tmp_path / "recognisability.png").size[0] > 1000
+    done = run("recognisability", "--per-class", "0", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "recognisability: --per-class must be at least 1, got 0\n")
