@@ -1,13 +1,17 @@
 """Judging samples: is each one the digit that was asked for, and are they together as real digits are?"""
 
+from .clip import Clip, load_clip
+from .clip_report import ClipReport, evaluate_clip
 from .clouds import Manifolds, Nearest, diversity, nearest, precision_recall
 from .frechet import Frechet, frechet_distance, sample_frechet
 from .judge import Judge, Verdict, judge_samples, load_judge
 from .recognition import Recognition
 from .report import Measures, Report, evaluate_samples
 from .samples import is_samples, read_samples, write_samples
+from .selection import Selection, best_of, clip_score, judge_score
 
 __all__ = [
-    "Frechet", "Judge", "Manifolds", "Measures", "Nearest", "Recognition", "Report", "Verdict", "diversity", "evaluate_samples", "frechet_distance",
-    "is_samples", "judge_samples", "load_judge", "nearest", "precision_recall", "read_samples", "sample_frechet", "write_samples",
+    "Clip", "ClipReport", "Frechet", "Judge", "Manifolds", "Measures", "Nearest", "Recognition", "Report", "Selection", "Verdict", "best_of",
+    "clip_score", "diversity", "evaluate_clip", "evaluate_samples", "frechet_distance", "is_samples", "judge_samples", "judge_score", "load_clip",
+    "load_judge", "nearest", "precision_recall", "read_samples", "sample_frechet", "write_samples",
 ]  # fmt: skip
