@@ -15,6 +15,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,11 @@ class Clip:
     def scale(self) -> float:
         """What the model itself multiplies cosines by before a softmax: learned, and at most 100 in public models."""
         return float(self.model.logit_scale.detach().exp())
+
+    def describe(self) -> dict[str, Any]:
+        """Which model speaks, as plain JSON values."""
+        return {"name": self.name, "weights": self.weights, "trained": self.trained, "parameters": self.parameters, "size": list(self.size),
+                "scale": self.scale, "versions": {name: metadata.version(name) for name in ("open_clip_torch", "torch")}}  # fmt: skip
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Sentences as unit vectors.            # N sentences -> (N,D) float32"""

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -192,9 +191,7 @@ def evaluate_clip(
     seen = {name: asks.vectors(x, batch_size, progress) for name, x in (("samples", images), ("real", real), ("noise", noise), ("inverted", -real))}
     controls = {"real": asks.measures(*seen["real"], wanted), "wrong labels": asks.measures(*seen["real"], (wanted + 1) % 10),
                 "noise": asks.measures(*seen["noise"], np.arange(n) % 10), "inverted": asks.measures(*seen["inverted"], wanted)}  # fmt: skip
-    model = {"name": clip.name, "weights": clip.weights, "trained": clip.trained, "parameters": clip.parameters, "size": list(clip.size),
-             "scale": clip.scale, "versions": {name: metadata.version(name) for name in ("open_clip_torch", "torch")}}  # fmt: skip
-    return ClipReport(asks.measures(*seen["samples"], labels), controls, model, reference, len(images))
+    return ClipReport(asks.measures(*seen["samples"], labels), controls, clip.describe(), reference, len(images))
 
 
 class _Asks:
