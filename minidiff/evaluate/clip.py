@@ -254,8 +254,10 @@ def _open_clip() -> Any:
     try:
         declare_operators()
         return importlib.import_module("open_clip")
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise BadInput(f"clip: {error.name} is not installed; {INSTALL}") from None
+    except ImportError as error:
+        raise BadInput(f"clip: open_clip cannot be imported ({_first_line(error)}); {INSTALL} gives versions that go together") from None
 
 
 def declare_operators() -> None:

@@ -5,8 +5,10 @@ number n", "A clear, well-written digit n" and "A blurry or unclear number", and
 
     p = softmax(100 · cosine(image, sentence))            (3,),    score = p₁ + p₂,    good if p₁ + p₂ > p₃
 
-The image cannot say "none of these": whatever it shows, the three add up to 1, and two of them speak well of it. The proper
-procedure asks which of ten digits it is, with the model's own preprocessing, by one sentence and by the mean of several.
+with images of 0 … 1, grey in three channels, enlarged bilinearly to 224, and nothing normalised, as a public copy of the
+course's notebook has it. The image cannot say "none of these": whatever it shows, the three add up to 1, and two of them speak
+well of it. The proper procedure asks which of ten digits it is, with the model's own preprocessing, by one sentence and by the
+mean of several. Both are asked about four controls too:
 
     real          held-out digits with their own labels           wrong labels    the same, each said to be the next digit
     noise         no pictures at all                              inverted        real digits, black on white

@@ -29,7 +29,7 @@ class Selection:
     scores            theirs, by who chose, (N·keep,)
     indices           the number that each has among all candidates, which with the seed it can be drawn again by, (N·keep,)
     candidates        the scores of all candidates, (N,n)
-    evaluations       of the network, for all candidates: a picture for each. With guidance each step takes two, at most
+    evaluations       questions to the network for all candidates, each about one picture; two for a step with guidance, at most
     """
 
     images: np.ndarray

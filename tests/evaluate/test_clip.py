@@ -205,17 +205,33 @@ def test_a_public_model_has_its_shapes(random_vit):
     assert random_vit._course(x).shape == (3, 3, 224, 224)
 
 
-def test_random_weights_are_said_to_be_random_and_are_the_same_every_time(open_clip, tmp_path):
-    """Of a model of one layer, described in a file: what a reader's own model would be."""
+@pytest.fixture
+def one_layer(tmp_path):
+    """The configuration of a reader's own model, of one layer."""
     towers = {"vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
               "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}}  # fmt: skip
-    (tmp_path / "one-layer.json").write_text(json.dumps({"embed_dim": 8, **towers}))
-    one, two = (load_clip(tmp_path / "one-layer.json", "random") for _ in range(2))
+    path = tmp_path / "one-layer.json"
+    path.write_text(json.dumps({"embed_dim": 8, **towers}))
+    return path
+
+
+def test_random_weights_are_said_to_be_random_and_are_the_same_every_time(open_clip, one_layer):
+    one, two = (load_clip(one_layer, "random") for _ in range(2))
     assert one.name == "one-layer" and one.size == (16, 16) and np.array_equal(one.embed_texts(["3"]), two.embed_texts(["3"]))
     glyphs = data.load("glyphs", "test", limit=20)
     report = evaluate_clip(data.to_model(glyphs.images), glyphs.labels, one, "glyphs")
     assert str(report).startswith(f"CLIP one-layer, random ({one.parameters:,} parameters, 16x16 pixels)")
     assert str(report).endswith("the weights are random: these figures mean nothing") and report.to_json()["model"]["trained"] is False
+
+
+def test_what_a_tag_was_trained_with_is_kept(open_clip, one_layer):
+    """OpenAI's GELU, and another mean: a tag tells them, a name does not."""
+    import torch
+
+    name = clip_module._registered(open_clip, one_layer)
+    network, preprocess = clip_module._network(open_clip, name, None, {"quick_gelu": True, "mean": (0.1, 0.2, 0.3), "url": ""}, "cpu")
+    assert any(type(part).__name__ == "QuickGELU" for part in network.modules()) and "mean=(0.1, 0.2, 0.3)" in str(preprocess)
+    assert not any(isinstance(part, torch.nn.GELU) for part in network.modules())
 
 
 # ------------------------------------------------------------------------------------------------ messages
