@@ -198,7 +198,8 @@ def _add_evaluate(commands: Any) -> None:
     p = _command(commands, "evaluate", _evaluate, "judge samples: is each the digit that was asked for?",
                  "  minidiff evaluate samples.npz\n"
                  "  minidiff evaluate mnist --n 1000 --card card.png --json verdict.json\n"
-                 "  minidiff evaluate mnist --n 1000 --sampler ddim --steps 25 --json verdict.json")
+                 "  minidiff evaluate mnist --n 1000 --sampler ddim --steps 25 --json verdict.json\n"
+                 "  minidiff evaluate samples.npz --clip ViT-B-32 --clip-weights vit-b-32.safetensors")
     p.add_argument("model", metavar="CHECKPOINT|NAME|SAMPLES.npz", help="samples, or a model to draw them with")
     p.add_argument("--n", type=int, default=1000, metavar="N", help="samples to draw, the classes in turn "
                    "(default: %(default)s)")
@@ -207,6 +208,8 @@ def _add_evaluate(commands: Any) -> None:
     _add_place(p)
     p.add_argument("--reference", default="mnist", metavar="NAME", help="data set to hold them against, or none (default: %(default)s)")
     p.add_argument("--card", metavar="FILE", help="draw a report card (.png .pdf .svg)")
+    p.add_argument("--clip", metavar="MODEL", help="show them to CLIP too: a model of open_clip by name, or its configuration (.json)")
+    p.add_argument("--clip-weights", metavar="FILE", help="its weights (.safetensors .pt), the tag of some that are on this machine, or random")
     p.add_argument("--json", metavar="FILE", help="write the figures here too")
 
 
@@ -550,6 +553,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     out = _writable_file(Path(args.json), (".json",), "--json") if args.json else None
     card = _writable_file(Path(args.card), (".png", ".pdf", ".svg"), "--card") if args.card else None
+    clip = _clip(args)
     start, group = time.perf_counter(), ranks()
     if is_samples(args.model):
         images, labels = read_samples(args.model)
@@ -559,12 +563,35 @@ def _evaluate(args: argparse.Namespace) -> int:
     if not group.first:
         return 0
     verdict = _judged(images, labels, args.reference, card, Path(args.model).name)
+    seen = {} if clip is None else {"clip": _seen_by_clip(images, labels, clip, args.reference)}
     if out:
         record = {"command": records.command_line(), "commit": records.commit(), "time": records.now(), **drawn,
-                  "seconds": round(time.perf_counter() - start, 1), "versions": records.versions(), **verdict.to_json()}
+                  "seconds": round(time.perf_counter() - start, 1), "versions": records.versions(), **verdict.to_json(), **seen}
         with atomic_path(out) as temporary:
             temporary.write_text(json.dumps(record, indent=1) + "\n")
     return 0
+
+
+def _clip(args: argparse.Namespace) -> Any:
+    """The CLIP that is asked for, before the long work rather than after it; None if none is."""
+    from .evaluate import load_clip
+
+    if args.clip is None:
+        if args.clip_weights is not None:
+            raise BadInput("evaluate: --clip-weights needs --clip, the model that they belong to")
+        return None
+    return load_clip(args.clip, args.clip_weights, args.device)
+
+
+def _seen_by_clip(images: Any, labels: Any, clip: Any, reference: str) -> dict[str, Any]:
+    """CLIP's report, printed, as JSON values; the controls are drawn digits where the reference is not here, or has no digits."""
+    from . import data
+    from .evaluate import evaluate_clip
+
+    ready = reference == "mnist" and data.find_mnist() is not None
+    report = evaluate_clip(images, labels, clip, reference if ready else "glyphs", progress=sys.stderr.isatty())
+    print(f"\n{report}")
+    return report.to_json()
 
 
 def _judged(images: Any, labels: Any, reference: str, card: Path | None, title: str) -> Any:

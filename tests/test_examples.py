@@ -230,3 +230,26 @@ def test_recognisability_tells_when_each_digit_is_read(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "recognisability.png").size[0] > 1000
     done = run("recognisability", "--per-class", "0", folder=tmp_path)
     assert (done.returncode, done.stderr) == (2, "recognisability: --per-class must be at least 1, got 0\n")
+
+
+def test_best_of_n_chooses_by_the_judge_and_tells_the_cost(tmp_path: Path) -> None:
+    done = run("best_of_n", "--n", "3", "--per-class", "2", "--steps", "2", "--json", "best.json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "without --clip nobody checks the judge" in done.stdout
+    nobody, judge = json.loads((tmp_path / "best.json").read_text())["rows"]
+    assert (nobody["chosen_by"], judge["chosen_by"], nobody["pictures"], judge["pictures"]) == ("nobody", "judge", 60, 20)
+    assert (nobody["evaluations_per_picture"], judge["evaluations_per_picture"], nobody["diversity"]) == (2, 6, 1)
+    assert judge["probability"]["judge"] >= nobody["probability"]["judge"] and f"({judge['probability']['judge']:.3f})" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--json", "nowhere/b.json"), "best_of_n: --json nowhere/b.json: there is no such folder\n"),
+        (("--per-class", "1"), "best_of_n: --per-class must be at least 2, for variety is measured between pictures of a class; got 1\n"),
+        (("--keep", "5"), "best_of_n: best_of: keep must be 1 to 4, the number of candidates; got 5\n"),
+    ],
+)
+def test_best_of_n_says_what_is_wrong(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = run("best_of_n", *arguments, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (2, message)
