@@ -63,11 +63,11 @@ def say(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, st
 def test_help_names_every_command_and_leaves_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = say(capsys, "--help")
     assert status == 0
-    for command in ("demo", "train", "sample", "summary", "plot", "data", "bench"):
-        assert f"\n    {command} " in out
+    for command in ("demo", "train", "sample", "summary", "plot", "data", "bench", "exercises"):
+        assert f"\n    {command} " in out or f"\n    {command}\n" in out    # the longest stand on a line of their own
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "sample", "summary", "plot", "data", "bench"])
+@pytest.mark.parametrize("command", ["demo", "train", "sample", "summary", "plot", "data", "bench", "exercises"])
 def test_every_command_explains_itself_with_examples(capsys: pytest.CaptureFixture[str], command: str) -> None:
     status, out, _ = say(capsys, command, "--help")
     assert status == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,14 +12,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .marking import FAILED, STOPPED, Verdict
-from .task import Task
 
 SLACK = 30.0  # seconds that a worker may take beside its tasks
 
 
-def check_files(files: Sequence[tuple[Task, Path]], seconds: float | None = None) -> Iterator[Verdict]:
-    """A verdict on each file.            seconds: how long each may take; the task's own time when None"""
-    asked = [{"task": task.name, "file": str(path), "seconds": seconds or task.seconds} for task, path in files]
+def check_files(files: Sequence[tuple[str, Path, float]]) -> Iterator[Verdict]:
+    """A verdict on each exercise or lab, given as its name, its file, and how many seconds it may take."""
+    asked: list[dict[str, object]] = [{"task": name, "file": str(path), "seconds": seconds} for name, path, seconds in files]
     while asked:
         verdicts, end = _work(asked)
         yield from verdicts
@@ -36,7 +36,9 @@ def _work(asked: list[dict[str, object]]) -> tuple[list[Verdict], str]:
         out, where = Path(folder, "verdicts.jsonl"), Path(folder, "where.txt")
         out.touch()
         command = [sys.executable, "-m", "minidiff.exercises.worker", str(out), str(where)]
-        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+        here = str(Path(__file__).resolve().parents[2])                            # where this very minidiff lies
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])), "PYTHONIOENCODING": "utf-8"}
+        worker = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
         try:
             _, said = worker.communicate(json.dumps(asked), timeout=limit)
         except subprocess.TimeoutExpired:

@@ -81,8 +81,9 @@ def mark(task: Task, function: Callable[..., Any], path: Path | None = None) -> 
             verdict = _compare(task, arguments, mine, result, expected)
     if verdict is None:
         return Verdict(task.name, PASSED, len(cases))
-    cause = diagnosis.known(task, results, cases) or verdict.cause
-    return Verdict(**{**verdict.to_json(), "cause": cause, "cases": len(cases)})
+    cause = diagnosis.known(task, results, cases)
+    raised = verdict.cause if cause and verdict.status == FAILED else verdict.got          # the exception, beside its cause
+    return Verdict(**{**verdict.to_json(), "got": raised, "cause": cause or verdict.cause, "cases": len(cases)})
 
 
 def _run(function: Callable[..., Any], arguments: list[Any], path: Path | None) -> Any:
@@ -115,7 +116,7 @@ def _compare(task: Task, arguments: tuple[Any, ...], mine: list[Any], result: An
     """The verdict on one case, None where it is right."""
     case = task.describe(arguments)
     if isinstance(result, Raised):
-        return Verdict(task.name, FAILED, case=case, line=result.text, cause=f"{result.kind}: {_first(result.message)}")
+        return Verdict(task.name, FAILED, case=case, line=result.text, cause=f"{result.kind}: {_first(result.message)}".removesuffix(": "))
     if isinstance(expected, tuple) and task.outputs and not (isinstance(result, tuple | list) and len(result) == len(expected)):
         what = f"{len(result)} things" if isinstance(result, tuple | list) else "nothing" if result is None else f"one {type(result).__name__}"
         return Verdict(task.name, WRONG, case=case, cause=f"{', '.join(task.outputs)} must be returned, in this order; {what} came")

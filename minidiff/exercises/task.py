@@ -147,7 +147,7 @@ def changed(text: str, slip: Slip) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, np.ndarray):
-        if value.ndim == 0 or value.size <= 4:
+        if value.ndim == 0 or (value.ndim == 1 and value.size <= 4):
             return np.array2string(value, precision=4, separator=", ")
         return f"({', '.join(map(str, value.shape))}{',' * (value.ndim == 1)}) {value.dtype}".removesuffix(" float64")
     if callable(value):

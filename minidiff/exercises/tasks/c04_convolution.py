@@ -67,7 +67,7 @@ def conv_transpose2d(x, w, stride):
 
     This is what brings the U-Net back up to full size, and what carries gy back to x in conv2d_backward.
     """
-    (n, c, height, width), (_, o, k, _) = x.shape, w.shape
+    (n, _, height, width), (_, o, k, _) = x.shape, w.shape
     y = np.zeros((n, o, (height - 1) * stride + k, (width - 1) * stride + k), x.dtype)
     for u in range(k):
         for v in range(k):
