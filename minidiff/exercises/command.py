@@ -130,7 +130,7 @@ def shown(verdict: Verdict, path: Path) -> str:
     rows = [
         ("case", verdict.case), ("where", verdict.line), ("first wrong", verdict.place), ("expected", verdict.expected), ("got", verdict.got),
         ("largest error", verdict.error), ("likely cause", verdict.cause or "none that is known: begin with the first wrong number"),
-        ("next", f"{ME} hint {verdict.task}" if verdict.task in TASKS else ""),
+        ("next", f"{ME} hint {verdict.task}"),
     ]  # fmt: skip
     return "\n".join([f"{verdict.status:<7} {verdict.task}", *(f"        {name:<14} {text}" for name, text in rows if text)])
 
@@ -166,44 +166,74 @@ def _saved(path: Path) -> tuple[int, int] | None:
 # ------------------------------------------------------------------------------------- hint, solution, reset
 
 
+def _named(given: str) -> str:
+    """The name of the exercise or lab that is meant. Raises BadInput."""
+    if Path(given).stem.startswith("lab_"):
+        from .labs import find_lab
+
+        return find_lab(given)
+    return find(given).name
+
+
 def hint(args: argparse.Namespace) -> int:
     """The next of three hints."""
-    workspace, task = Workspace.open(args.dir), find(args.name)
-    given = min(workspace.of(task.name)["hints"] + 1, len(task.hints))
-    workspace.note(task.name, hints=given)
-    print(f"hint {given} of {len(task.hints)} for {task.name}: {task.hints[given - 1]}")
-    if given == len(task.hints):
-        print(f"that was the last one; {ME} solution {task.name} --anyway shows the solution")
+    workspace, name = Workspace.open(args.dir), _named(args.name)
+    if name in TASKS:
+        hints = TASKS[name].hints
+    else:
+        from .labs import lab_hints
+
+        hints = lab_hints(name)
+    given = min(workspace.of(name)["hints"] + 1, len(hints))
+    workspace.note(name, hints=given)
+    print(f"hint {given} of {len(hints)} for {name}: {hints[given - 1]}")
+    if given == len(hints):
+        print(f"that was the last one; {ME} solution {name} --anyway shows the solution")
     return 0
 
 
 def solution(args: argparse.Namespace) -> int:
     """Our solution, after one's own."""
-    workspace, task = Workspace.open(args.dir), find(args.name)
-    passed = workspace.of(task.name)["passed"]
+    workspace, name = Workspace.open(args.dir), _named(args.name)
+    passed = workspace.of(name)["passed"]
     if not passed and not args.anyway:
-        raise BadInput(f"exercises: {task.name} has not passed yet; {ME} hint {task.name} helps, and --anyway shows the solution all the same")
+        raise BadInput(f"exercises: {name} has not passed yet; {ME} hint {name} helps, and --anyway shows the solution all the same")
     if not passed:
-        workspace.note(task.name, solution=True)
-    print(task.source().rstrip())
+        workspace.note(name, solution=True)
+    if name in TASKS:
+        print(TASKS[name].source().rstrip())
+    else:
+        from .labs import lab_solution
+
+        print(lab_solution(name))
     return 0
 
 
 def reset(args: argparse.Namespace) -> int:
-    """The stub again; the learner's file is kept beside it."""
+    """A file as it was given out; the learner's is kept beside it."""
     workspace = Workspace.open(args.dir)
-    tasks = [find(name) for name in args.names]
+    names = [_named(name) for name in args.names]
     if not args.yes:
         if not sys.stdin.isatty():
-            raise BadInput(f"exercises: reset asks first; add --yes to put {', '.join(task.name for task in tasks)} back without being asked")
-        if input(f"put {', '.join(task.name for task in tasks)} back as given out? your file is kept as .bak [y/N] ").strip().lower() not in ("y", "yes"):
+            raise BadInput(f"exercises: reset asks first; add --yes to put {', '.join(names)} back without being asked")
+        if input(f"put {', '.join(names)} back as given out? your file is kept as .bak [y/N] ").strip().lower() not in ("y", "yes"):
             print("nothing was changed")
             return 0
-    for task in tasks:
-        backup = workspace.reset(task)
-        workspace.note(task.name, state=TODO, digest="")
-        print(f"{workspace.path(task)}: as it was given out{f'; yours is in {backup.name}' if backup else ''}")
+    for name in names:
+        path, text = _given_out(workspace, name)
+        backup = workspace.put_back(path, text)
+        workspace.note(name, state=TODO, digest="")
+        print(f"{path}: as it was given out{f'; yours is in {backup.name}' if backup else ''}")
     return 0
+
+
+def _given_out(workspace: Workspace, name: str) -> tuple[Path, str]:
+    """An exercise's or a lab's file, and what it holds at first."""
+    if name in TASKS:
+        return workspace.path(TASKS[name]), TASKS[name].stub()
+    from .labs import lab_text
+
+    return workspace.folder / f"{name}.py", lab_text(name)
 
 
 # ------------------------------------------------------------------------------------- swap, lab

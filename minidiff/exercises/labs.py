@@ -85,6 +85,19 @@ FAULT = ""
     return head + changed(healthy_text(), Slip(*FAULTS[LABS[lab]], ""))
 
 
+def lab_hints(lab: str) -> tuple[str, str, str]:
+    """What it looks like, which check complains, the cure."""
+    case = CASES[LABS[lab]]
+    seen = case.find(case_of(lab_text(lab), lab)).seen                                       # type: ignore[misc]
+    return f"what it draws: {case.looks}", f"the clinic's check {case.find.__name__} complains: {seen}", f"the cure: {case.cure}"  # type: ignore[union-attr]
+
+
+def lab_solution(lab: str) -> str:
+    """The fault's name, its line, and what the line should be."""
+    right, wrong = FAULTS[LABS[lab]]
+    return f'FAULT = "{LABS[lab]}"            {CASES[LABS[lab]].wrong}\n\n    {wrong}\nshould be\n    {right}'
+
+
 # ------------------------------------------------------------------------------------- the script as a case
 
 

@@ -6,7 +6,7 @@ import contextlib
 import re
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import numpy as np
 
 from . import diagnosis
 from .diagnosis import Raised, as_array, parts, wrong_places
-from .task import Task
+from .suspects import suspects
+from .task import KernelTask, Task
 
 PASSED, TODO, WRONG, FAILED, STOPPED = "passed", "to do", "wrong", "failed", "stopped"
 
@@ -68,8 +69,8 @@ def _kind(error: BaseException) -> str:
 
 
 def mark(task: Task, function: Callable[..., Any], path: Path | None = None) -> Verdict:
-    """The verdict on a function."""
-    cases, results, verdict = task.arguments(), [], None
+    """The verdict on a function, the learner's file being `path`."""
+    cases, results, wrong = task.arguments(), [], []
     for arguments in cases:
         expected = task.reference(*map(diagnosis.copied, arguments))
         mine = [diagnosis.copied(a) for a in arguments]
@@ -77,13 +78,35 @@ def mark(task: Task, function: Callable[..., Any], path: Path | None = None) -> 
         if isinstance(result, Raised) and result.kind == "NotImplementedError":
             return Verdict(task.name, TODO)
         results.append(result)
-        if verdict is None:
-            verdict = _compare(task, arguments, mine, result, expected)
-    if verdict is None:
+        if verdict := _compare(task, arguments, mine, result, expected):
+            wrong.append(verdict)
+    if not wrong:
         return Verdict(task.name, PASSED, len(cases))
-    cause = diagnosis.known(task, results, cases)
-    raised = verdict.cause if cause and verdict.status == FAILED else verdict.got          # the exception, beside its cause
-    return Verdict(**{**verdict.to_json(), "got": raised, "cause": cause or verdict.cause, "cases": len(cases)})
+    first = replace(wrong[0], cases=len(cases))
+    if cause := diagnosis.known(task, results, cases):
+        raised = first.cause if first.status == FAILED else first.got                      # the exception, beside its cause
+        return replace(first, got=raised, cause=cause)
+    if first.status == WRONG:
+        first = replace(first, cause=diagnosis.common([verdict.cause for verdict in wrong]))
+        first = first if path is None else _localised(task, first, cases, path)
+    return first
+
+
+def _localised(task: Task, verdict: Verdict, cases: list[tuple[Any, ...]], path: Path) -> Verdict:
+    """The verdict with the line that one change makes right, where there is one."""
+    if isinstance(task, KernelTask):
+        return verdict
+    expected = [task.reference(*map(diagnosis.copied, arguments)) for arguments in cases]
+
+    def right(function: Callable[..., Any]) -> bool:
+        return all(diagnosis.same(diagnosis.attempt(function, a), b, task) for a, b in zip(cases, expected, strict=True))
+
+    text = path.read_text(encoding="utf-8")
+    lines = suspects(text, task.name, right)
+    if not lines:
+        return verdict
+    where = f"line {' or '.join(map(str, lines))} of {path.name}: {text.splitlines()[lines[0] - 1].strip()}"
+    return replace(verdict, line=where, cause=verdict.cause or "one sign, number or name there is not as it should be; all else is right")
 
 
 def _run(function: Callable[..., Any], arguments: list[Any], path: Path | None) -> Any:
@@ -117,24 +140,31 @@ def _compare(task: Task, arguments: tuple[Any, ...], mine: list[Any], result: An
     case = task.describe(arguments)
     if isinstance(result, Raised):
         return Verdict(task.name, FAILED, case=case, line=result.text, cause=f"{result.kind}: {_first(result.message)}".removesuffix(": "))
-    if isinstance(expected, tuple) and task.outputs and not (isinstance(result, tuple | list) and len(result) == len(expected)):
+    many = isinstance(expected, tuple) and bool(task.outputs)
+    if many and not (isinstance(result, tuple | list) and len(result) == len(expected)):
         what = f"{len(result)} things" if isinstance(result, tuple | list) else "nothing" if result is None else f"one {type(result).__name__}"
         return Verdict(task.name, WRONG, case=case, cause=f"{', '.join(task.outputs)} must be returned, in this order; {what} came")
-    names = dict(zip(task.parameters, arguments, strict=False))
-    got, wanted = parts(tuple(result) if isinstance(expected, tuple) and isinstance(result, list) else result, task.outputs), parts(expected, task.outputs)
+    got, wanted = parts(tuple(result) if many else result, task.outputs), parts(expected, task.outputs)
     if got.keys() != wanted.keys():
         odd = sorted(got.keys() ^ wanted.keys())[0]
         return Verdict(task.name, WRONG, case=case, cause=f"{odd!r} {'is missing' if odd in wanted else 'should not be'} in the result")
-    wrong = [_difference(task, case, name, got[name], wanted[name], names) for name in wanted]
-    if found := next((v for v in wrong if v is not None), None):
-        others = {name: v for name, v in wanted.items() if name}
-        first = next(name for name, v in zip(wanted, wrong, strict=True) if v is not None)
-        for name, value in others.items():
-            if name != first and diagnosis.close(got[first], value, task.tolerance):
-                return Verdict(**{**found.to_json(), "cause": f"it is {name}: the order is {', '.join(wanted)}"})
-        return found
-    for name, before, after in zip(task.parameters, arguments, mine, strict=False):
-        if isinstance(before, np.ndarray) and not np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):
+    names = dict(zip(task.parameters, arguments, strict=False))
+    for name in wanted:
+        if verdict := _difference(task, case, name, got[name], wanted[name], names):
+            return replace(verdict, cause=_exchanged(task, name, got, wanted) or verdict.cause)
+    return _untouched(task, case, names, mine)
+
+
+def _exchanged(task: Task, name: str, got: dict[str, Any], wanted: dict[str, Any]) -> str | None:
+    """Whether an output is another one, out of its turn."""
+    other = next((other for other in wanted if other != name and diagnosis.close(got[name], wanted[other], task.tolerance)), None)
+    return None if other is None or isinstance(got[name], float) else f"it is {other}: the order is {', '.join(wanted)}"
+
+
+def _untouched(task: Task, case: str, before: dict[str, Any], after: list[Any]) -> Verdict | None:
+    """The verdict on a function that writes into its arguments, None for one that does not."""
+    for (name, a), b in zip(before.items(), after, strict=False):
+        if isinstance(a, np.ndarray) and not np.array_equal(a, b, equal_nan=a.dtype.kind == "f"):
             return Verdict(task.name, WRONG, case=case, cause=f"{name} itself was changed: somebody else may need it; work on a copy")
     return None
 

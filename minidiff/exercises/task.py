@@ -48,7 +48,7 @@ class Task:
     hints       three: the idea, the formula, nearly the code
     slips       known mistakes
     outputs     the names of what comes out, where that is a tuple
-    given       functions that the learner's file brings along
+    given       functions of the same file that the learner's file imports
     tolerance   |got − expected| ≤ tolerance (1 + max |expected|)
     seconds     how long the check may take
     """
@@ -103,9 +103,14 @@ class Task:
 
     def file(self, function: str) -> str:
         """A learner's file that holds this function."""
-        head = f'"""{self.title}            chapter {self.chapter}, {self.level}, about {self.minutes} minutes"""\n\n'
-        given = "".join(f"\n\n{inspect.getsource(helper)}" for helper in self.given)
-        return f"{head}{IMPORTS}{given}\n\n{function}"
+        given = "".join(f"\nfrom {helper.__module__} import {helper.__name__}\n" for helper in self.given)
+        return f'"""{self.heading}"""\n\n{IMPORTS}{given}\n\n{function}'
+
+    @property
+    def heading(self) -> str:
+        """What stands at the head of a learner's file."""
+        return (f"{self.title}\n\nchapter {self.chapter}, {self.level}, about {self.minutes} minutes\n\n"
+                f"    minidiff exercises check {self.name}\n    minidiff exercises hint {self.name}\n")  # fmt: skip
 
     def solution_file(self) -> str:
         return self.file(self.source())
@@ -178,8 +183,7 @@ class KernelTask(Task):
         return self.file(f"{before}) {{\n{NOT_WRITTEN}\n}}\n")
 
     def file(self, function: str) -> str:
-        head = f"{self.title}            chapter {self.chapter}, {self.level}, about {self.minutes} minutes"
-        comment = "".join(f"// {line}".rstrip() + "\n" for line in [head, "", *self.statement().splitlines()])
+        comment = "".join(f"// {line}".rstrip() + "\n" for line in [*self.heading.splitlines(), "", *self.statement().splitlines()])
         return f"{comment}\n{function}"
 
     def load(self, path: Path) -> Callable[..., Any]:

@@ -77,13 +77,13 @@ class Workspace:
             raise BadInput(f"exercises: {path} is missing; minidiff exercises start {self.folder} writes it anew")
         return path
 
-    def reset(self, task: Task) -> Path | None:
-        """The stub in the place of the learner's file, which is kept beside it: where, None if there was none."""
-        path, backup = self.path(task), None
+    def put_back(self, path: Path, text: str) -> Path | None:
+        """A file as it was given out in the place of the learner's, which is kept beside it: where, None if there was none."""
+        backup = None
         if path.exists():
             backup = next(b for i in range(1, 10_000) if not (b := path.with_name(f"{path.name}.bak{i if i > 1 else ''}")).exists())
             path.rename(backup)
-        path.write_text(task.stub(), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         return backup
 
     def begun(self) -> list[Task]:

@@ -85,7 +85,7 @@ def test_the_folder_is_found_from_inside_and_by_its_name(folder, say, monkeypatc
 # ------------------------------------------------------------------------------------- check
 
 CASES = {
-    "passed": (TASKS["sum_to"].solution_file(), 0, ["passed  sum_to, 6 cases; minidiff exercises solution sum_to shows ours", "next: minidiff-exercises/01_strides.py   then"]),
+    "passed": (TASKS["sum_to"].solution_file(), 0, ["passed  sum_to, 7 cases; minidiff exercises solution sum_to shows ours", "next: minidiff-exercises/01_strides.py   then"]),
     "to do": (TASKS["sum_to"].stub(), 1, ["to do   sum_to: nothing is written yet in minidiff-exercises/02_sum_to.py"]),
     "wrong": (
         "def sum_to(gy, shape):\n    x = gy.sum(axis=tuple(range(gy.ndim - len(shape))))\n    return x\n", 1,
@@ -319,6 +319,18 @@ def test_a_lab_passes_when_the_fault_is_named_and_gone(folder, say, monkeypatch)
     status, out = check(named.replace("(road.T, steps)[:-1]", "(road.T, steps)"))
     assert (status, out.splitlines()[0]) == (0, "passed  lab_01, 14 checks")
     assert progress(folder)["labs"]["lab_01"]["passed"] and "lab_02.py: written" in say("lab")[1]
+
+
+def test_a_lab_has_hints_a_solution_and_a_way_back(folder, say):
+    say("lab", "lab_01")
+    hints = [say("hint", "lab_01")[1] for _ in range(3)]
+    assert hints[0].startswith("hint 1 of 3 for lab_01: what it draws: ") and "the clinic's check arrives_at_the_picture complains: " in hints[1]
+    assert hints[2].startswith("hint 3 of 3 for lab_01: the cure: down to t = 0\n")
+    assert say("solution", "lab_01")[0] == 2
+    assert say("solution", "lab_01", "--anyway")[1].startswith('FAULT = "stops-early"            the last denoising step is left out\n')
+    (folder / "lab_01.py").write_text("mine")
+    assert say("reset", "lab_01", "--yes")[1] == "minidiff-exercises/lab_01.py: as it was given out; yours is in lab_01.py.bak\n"
+    assert (folder / "lab_01.py").read_text(encoding="utf-8") == lab_text("lab_01") and (folder / "lab_01.py.bak").read_text() == "mine"
 
 
 def test_a_lab_that_breaks_something_else_is_told(tmp_path):

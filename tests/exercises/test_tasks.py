@@ -176,6 +176,7 @@ UNKNOWN = [
     ("film", "return right + 0.5", "every number is off by +0.5"),
     ("film", "return right[:, ::-1]", "it is the wrong way round along axis 1"),
     ("film", "return right.swapaxes(2, 3)", "axes 2 and 3 are exchanged"),
+    ("matmul_backward", "return right[0], right[1].T", "axes 0 and 1 are exchanged"),
     ("film", "return right.ravel()", "in another shape (reshape)"),
     ("film", "return right[:, None]", "axes of length 1 are too many or missing (keepdims, reshape)"),
     ("film", "return right.sum(0)", "there is a sum over axis 0 too many (the batch)"),
@@ -216,6 +217,13 @@ def test_a_verdict_names_the_first_wrong_place_what_should_be_there_and_how_far_
     assert (verdict.status, verdict.place) == (WRONG, "result[2,0,1,2]")
     assert float(verdict.got) - float(verdict.expected) == pytest.approx(0.25, abs=1e-6)
     assert verdict.error == "0.5; 2 of 36 numbers wrong" and verdict.case.startswith("x0 (4, 1, 3, 3), t [")
+
+
+def test_a_cause_that_fits_one_case_only_is_no_cause():
+    """−2 (z − h k) is a constant times −2 (z + h k); only the other cases show that it is not the factor."""
+    task = TASKS["heun_step"]
+    text = task.solution_file().replace("k2 = slope(z + h * k1, S_s)", "k2 = slope(z - h * k1, S_s)")
+    assert mark(task, written(task, text)).cause == ""
 
 
 def test_an_output_is_called_by_its_name():

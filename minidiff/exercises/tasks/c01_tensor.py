@@ -60,7 +60,7 @@ TASKS = [
         reference=_sum_to,
         cases=lambda rng: [
             (rng.standard_normal(full), shape) for full, shape in
-            [((4, 3), (3,)), ((4, 3), (4, 1)), ((2, 4, 3), (1, 3)), ((5, 2, 3), (5, 2, 3)), ((2, 3, 4, 5), (3, 1, 1)), ((3, 2), ())]
+            [((4, 3), (3,)), ((4, 3), (4, 1)), ((2, 4, 3), (1, 3)), ((5, 2, 3), (5, 2, 3)), ((2, 3, 4, 5), (3, 1, 1)), ((2, 3, 2), (1, 3, 1)), ((3, 2), ())]
         ],
         hints=(
             "Two things happened to x: axes were put in front of it, and axes of length 1 were repeated. Undo one after the other.",

@@ -29,7 +29,7 @@ def conv2d(x, w, b, stride, padding):
 
         y[n,o,i,j] = b[o] + Σ_{c,u,v} w[o,c,u,v] x[n, c, stride · i + u − padding, stride · j + v − padding]
 
-    im2col, which stands above, gives (N,C·k·k,H'·W').
+    im2col(x, k, stride, padding) is there and gives (N,C·k·k,H'·W').
     """
     n, k = len(x), w.shape[2]
     rows, columns = ((size + 2 * padding - k) // stride + 1 for size in x.shape[2:])
@@ -44,7 +44,7 @@ def conv2d_backward(x, w, gy, stride, padding):
         gw[o,c,u,v] = Σ gy[n,o,i,j] x[n, c, stride · i + u − padding, stride · j + v − padding]    over n, i, j
         gx: each gy[n,o,i,j] w[o,c,u,v] is added to the pixel that w[o,c,u,v] was multiplied with
 
-    im2col, which stands above, gives (N,C·k·k,H'·W'). `minidiff exercises swap conv2d_backward` trains with yours.
+    im2col(x, k, stride, padding) is there and gives (N,C·k·k,H'·W'). `minidiff exercises swap conv2d_backward` trains with yours.
     """
     (n, c, height, width), (o, _, k, _), (rows, columns) = x.shape, w.shape, gy.shape[2:]
     gb = gy.sum(axis=(0, 2, 3))

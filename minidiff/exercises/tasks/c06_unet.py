@@ -58,7 +58,7 @@ def gelu_backward(x, gy):
 
         gx = gy (Φ(x) + x φ(x)),    φ(x) = e^{−x²/2} / √(2π),    Φ(x) = ½ (1 + erf(x/√2))
 
-    normal_below, which stands above, is Φ.
+    normal_below(x) is there, and is Φ.
     """
     density = np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi)
     return gy * (normal_below(x) + x * density)

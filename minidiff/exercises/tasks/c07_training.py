@@ -133,7 +133,7 @@ TASKS = [
     Task(
         drop_labels, "Labels that get lost", 7, "easy", 5,
         reference=lambda labels, rate, u: np.array([-1 if x < rate else k for k, x in zip(labels, u, strict=True)]),
-        cases=lambda rng: [(rng.integers(0, 10, n), rate, rng.random(n)) for n, rate in [(8, 0.5), (20, 0.1), (5, 0.0), (12, 0.9)]],
+        cases=lambda rng: [(rng.integers(0, 10, n), rate, rng.random(n)) for n, rate in [(8, 0.5), (20, 0.1), (5, 0.0), (12, 0.9)]] + [(np.array([3, 1, 4]), 0.25, np.array([0.25, 0.0, 0.5]))],
         hints=(
             "One throw of the dice for each sample; u is what they show.",
             "np.where(condition, a, b) takes a where the condition holds.",

@@ -72,7 +72,7 @@ TASKS = [
     Task(
         best_guess, "What the best network says", 11, "medium", 15,
         reference=_guess, tolerance=1e-8,
-        cases=lambda rng: [(rng.standard_normal((n, d)), rng.standard_normal((k, d)), a, s) for n, d, k, a, s in [(4, 2, 3, 0.8, 0.6), (3, 2, 5, 0.3, 0.95), (2, 3, 2, 1.0, 2.0)]],
+        cases=lambda rng: [(rng.standard_normal((n, d)), rng.standard_normal((k, d)), a, s) for n, d, k, a, s in [(4, 2, 3, 0.8, 0.6), (3, 2, 5, 0.3, 0.95), (2, 3, 2, 1.0, 2.0)]] + [(np.array([[9.0, 9.0]]), np.eye(2), 0.9, 0.2)],
         hints=(
             "Each point is asked: could you have become this x_t? Those that could are averaged.",
             "Points are shrunk by `signal` before they are compared with x_t, but the answer is made of points as they are.",
@@ -81,6 +81,7 @@ TASKS = [
         slips=[
             ("(xt[:, None] - signal * points)", "(xt[:, None] - points)", "in x_t the points are shrunk by `signal`: compare with signal · points"),
             ("(r / r.sum(axis=1, keepdims=True)) @ points", "(r / r.sum(axis=1, keepdims=True)) @ (signal * points)", "the picture itself is wanted, not the shrunken one"),
+            ("np.exp(exponent - exponent.max(axis=1, keepdims=True))", "np.exp(exponent)", "far from all points every e^{…} is 0, and 0/0 is NaN: take the largest exponent off first"),
             ("/ noise**2", "/ noise", "divide by noise², the variance"),
             ("exponent = -0.5 *", "exponent = -1.0 *", "a bell's exponent has a half in it"),
             ("(r / r.sum(axis=1, keepdims=True)) @ points", "points[r.argmax(axis=1)]", "the mean of all that it could be is wanted, not the likeliest one"),
