@@ -298,7 +298,7 @@ def _add_exercises(commands: Any) -> None:
                  "  minidiff exercises swap conv2d_backward           train with yours in the library's place\n"
                  "  minidiff exercises lab                            a training script with a fault to be found\n"
                  "  minidiff exercises setup class --names ada,emmy   a folder for each learner")
-    p.set_defaults(action=None, dir=None)
+    p.set_defaults(action=None, dir=None, chapter=None)
     actions = p.add_subparsers(title="actions", metavar="ACTION", dest="action")
 
     def action(name: str, text: str, folder: bool = True) -> argparse.ArgumentParser:
@@ -309,7 +309,8 @@ def _add_exercises(commands: Any) -> None:
 
     action("start", "write the exercises; no file is overwritten", False).add_argument(
         "folder", nargs="?", default="minidiff-exercises", metavar="DIR", help="default: %(default)s")
-    action("list", "all exercises, and how far they are")
+    listed = action("list", "all exercises, and how far they are")
+    listed.add_argument("--chapter", type=int, metavar="N", help="those of this chapter alone")
     check = action("check", "are they right? without names, all that have been begun")
     check.add_argument("names", nargs="*", metavar="NAME", help="names or numbers of exercises, their files, or labs")
     check.add_argument("--seconds", type=float, metavar="S", help="how long each may take (default: 20, kernels 180, labs 300)")

@@ -41,7 +41,11 @@ def show(args: argparse.Namespace) -> int:
     if args.dir and not found:
         Workspace.open(args.dir)
     rows = [("no", "exercise", "what it is about", "chapter", "level", "minutes", "state")]
+    if args.chapter is not None and args.chapter not in (chapters := sorted({task.chapter for task in TASKS.values()})):
+        raise BadInput(f"exercises: --chapter must be {chapters[0]} to {chapters[-1]}, got {args.chapter}")
     for number, task in enumerate(TASKS.values(), 1):
+        if args.chapter not in (None, task.chapter):
+            continue
         rows.append((str(number), task.name, task.title, str(task.chapter), task.level, str(task.minutes), _state(workspace, task) if workspace else ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -155,7 +155,7 @@ def _shape(a: np.ndarray, b: np.ndarray, tolerance: float) -> str:
         return "the numbers are right, but axes of length 1 are too many or missing (keepdims, reshape)"
     if a.size == b.size and close(a.ravel(), b.ravel(), tolerance):
         return "the numbers are right, and in the right order, but in another shape (reshape)"
-    return f"it has the shape {a.shape}, and should have {b.shape}"
+    return "axes are cut, repeated, summed, or out of place"
 
 
 def _argument(a: np.ndarray, b: np.ndarray, arguments: dict[str, Any], tolerance: float) -> str | None:

@@ -67,8 +67,8 @@ def healthy_text() -> str:
 
 def lab_text(lab: str) -> str:
     """The learner's file."""
-    names = "\n".join(f"    {name:<16} {CASES[name].wrong}" for name in sorted(FAULTS))
-    head = f'''"""{lab}: this script trains a small diffusion model and draws ten digits of each kind. One thing in it is wrong.
+    names = "\n".join(f"    {name:<16} {CASES[name].wrong.removesuffix(' (target ε)')}" for name in sorted(FAULTS))
+    head = f'''"""{lab}: this script trains a small diffusion model and draws eight digits of each kind. One thing in it is wrong.
 
 Run it, look at lab.png, read it. Then name the fault here, repair it below, and
 

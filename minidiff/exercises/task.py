@@ -87,6 +87,11 @@ class Task:
 
     # ------------------------------------------------------------------------------ the texts
 
+    @property
+    def unwritten(self) -> str:
+        """What stands in a stub in the place of the answer."""
+        return f'raise NotImplementedError("{self.name} is yet to be written")'
+
     def source(self) -> str:
         """The solution's own text."""
         return inspect.getsource(self.solution)
@@ -99,7 +104,7 @@ class Task:
         """The learner's file: all but the answer."""
         function = ast.parse(self.source()).body[0]
         head = self.source().splitlines()[: function.body[0].end_lineno]  # type: ignore[attr-defined]
-        return self.file("\n".join([*head, f'    raise NotImplementedError("{self.name} is yet to be written")', ""]))
+        return self.file("\n".join([*head, f"    {self.unwritten}", ""]))
 
     def file(self, function: str) -> str:
         """A learner's file that holds this function."""
@@ -180,7 +185,11 @@ class KernelTask(Task):
 
     def stub(self) -> str:
         before, _, _ = self.code.partition(") {\n")
-        return self.file(f"{before}) {{\n{NOT_WRITTEN}\n}}\n")
+        return self.file(f"{before}) {{\n  {self.unwritten}\n}}\n")
+
+    @property
+    def unwritten(self) -> str:
+        return "// write the kernel here, and take this line away"
 
     def file(self, function: str) -> str:
         comment = "".join(f"// {line}".rstrip() + "\n" for line in [*self.heading.splitlines(), "", *self.statement().splitlines()])
@@ -188,7 +197,7 @@ class KernelTask(Task):
 
     def load(self, path: Path) -> Callable[..., Any]:
         text = path.read_text(encoding="utf-8")
-        if NOT_WRITTEN.strip() in text:
+        if self.unwritten in text:
             raise NotImplementedError(f"{self.name} is yet to be written")
         return self._function(text, str(path))
 
@@ -216,5 +225,4 @@ class KernelTask(Task):
         return function
 
 
-NOT_WRITTEN = "  // write the kernel here, and take this line away"
 UNORDERED = "the result depends on the order in which the threads run"

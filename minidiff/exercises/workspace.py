@@ -87,8 +87,8 @@ class Workspace:
         return backup
 
     def begun(self) -> list[Task]:
-        """The exercises whose file is not as it was given out."""
-        return [task for task in TASKS.values() if (path := self.path(task)).is_file() and path.read_text(encoding="utf-8", errors="replace") != task.stub()]
+        """The exercises in whose files something is written."""
+        return [task for task in TASKS.values() if (path := self.path(task)).is_file() and task.unwritten not in path.read_text(encoding="utf-8", errors="replace")]
 
     # ------------------------------------------------------------------------------ progress
 

@@ -76,6 +76,15 @@ def test_list_shows_all_with_or_without_a_folder(here, say):
     assert out.splitlines()[1].endswith("10  to do") and "\n0 of 53 passed, and 0 labs, in minidiff-exercises\nnext: " in out
 
 
+def test_list_of_one_chapter(here, say):
+    assert [line.split()[1] for line in say("list", "--chapter", 2)[1].splitlines()[1:4]] == ["backward_order", "backprop", "matmul_backward"]
+
+
+def test_files_of_an_older_version_that_nobody_has_touched_are_not_begun(folder, say):
+    write(folder, "guided", TASKS["guided"].stub().replace("Guidance", "Guiding"))
+    assert say("check")[1].startswith("nothing has been begun\n")
+
+
 def test_the_folder_is_found_from_inside_and_by_its_name(folder, say, monkeypatch):
     assert say("check", "--dir", folder)[1].startswith("nothing has been begun\nnext: ")
     monkeypatch.chdir(folder)
@@ -154,6 +163,7 @@ BAD = [
     ("check strides --seconds 0", "exercises: --seconds must be above 0, got 0"),
     ("check strides --dir nowhere", "exercises: nowhere is no folder of exercises; minidiff exercises start nowhere makes one"),
     ("list --dir nowhere", "exercises: nowhere is no folder of exercises; minidiff exercises start nowhere makes one"),
+    ("list --chapter 19", "exercises: --chapter must be 1 to 18, got 19"),
     ("start file", "exercises: file is a file; give a folder"),
     ("solution strides", "exercises: strides has not passed yet; minidiff exercises hint strides helps, and --anyway shows the solution all the same"),
     ("reset strides sum_to", "exercises: reset asks first; add --yes to put strides, sum_to back without being asked"),
