@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minidiff {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (_add_demo, _add_train, _add_sample, _add_evaluate, _add_export, _add_import, _add_runs, _add_summary, _add_plot,
-                _add_data, _add_bench, _add_gradcheck, _add_kernels):
+                _add_data, _add_bench, _add_gradcheck, _add_kernels, _add_exercises):
         add(commands)
     return parser
 
@@ -348,6 +348,56 @@ def _add_gradcheck(commands: Any) -> None:
     p.add_argument("--mutants", action="store_true", help="break each operation on purpose; every mistake must be caught")
     p.add_argument("--json", metavar="FILE", help="write the figures here too")
     p.add_argument("--figure", metavar="FILE", help="draw the error of a difference against its step (.png .pdf .svg)")
+
+
+def _add_exercises(commands: Any) -> None:
+    p = _command(commands, "exercises", _exercises, "write what the library is made of, and see whether it is right",
+                 "  minidiff exercises start                          the exercises, in minidiff-exercises/\n"
+                 "  minidiff exercises check sum_to                   is it right, and if not, why?\n"
+                 "  minidiff exercises watch                          check each file when it is saved\n"
+                 "  minidiff exercises hint sum_to                    the next of three\n"
+                 "  minidiff exercises swap conv2d_backward           train with yours in the library's place\n"
+                 "  minidiff exercises lab                            a training script with a fault to be found\n"
+                 "  minidiff exercises setup class --names ada,emmy   a folder for each learner")
+    p.set_defaults(action=None, dir=None, chapter=None)
+    actions = p.add_subparsers(title="actions", metavar="ACTION", dest="action")
+
+    def action(name: str, text: str, folder: bool = True) -> argparse.ArgumentParser:
+        one = _command(actions, name, _exercises, text)
+        if folder:
+            one.add_argument("--dir", metavar="DIR", help="the folder of exercises (default: this one, or minidiff-exercises in it)")
+        return one
+
+    action("start", "write the exercises; no file is overwritten", False).add_argument(
+        "folder", nargs="?", default="minidiff-exercises", metavar="DIR", help="default: %(default)s")
+    listed = action("list", "all exercises, and how far they are")
+    listed.add_argument("--chapter", type=int, metavar="N", help="those of this chapter alone")
+    check = action("check", "are they right? without names, all that have been begun")
+    check.add_argument("names", nargs="*", metavar="NAME", help="names or numbers of exercises, their files, or labs")
+    check.add_argument("--seconds", type=float, metavar="S", help="how long each may take (default: 20, kernels 180, labs 300)")
+    action("watch", "check each file when it is saved")
+    action("hint", "the next of three hints").add_argument("name", metavar="NAME")
+    solution = action("solution", "our solution, after yours has passed")
+    solution.add_argument("name", metavar="NAME")
+    solution.add_argument("--anyway", action="store_true", help="before that, too")
+    reset = action("reset", "an exercise as it was given out; your file is kept as .bak")
+    reset.add_argument("names", nargs="+", metavar="NAME")
+    reset.add_argument("--yes", action="store_true", help="do not ask")
+    swap = action("swap", "train and draw with your function in the library's place")
+    swap.add_argument("name", metavar="NAME")
+    swap.add_argument("--train", type=int, default=20, metavar="N", help="steps (default: %(default)s)")
+    swap.add_argument("--anyway", action="store_true", help="though it is wrong: see what the mistake does")
+    action("lab", "a training script with one fault, to be named and repaired").add_argument(
+        "name", nargs="?", metavar="LAB", help="lab_01 … lab_15, or a case of the clinic (default: the next one)")
+    setup = action("setup", "for teachers: a folder of exercises for each learner", False)
+    setup.add_argument("folder", metavar="DIR")
+    setup.add_argument("--names", required=True, metavar="A,B,C", help="of the learners")
+    setup.add_argument("--labs", type=int, default=3, metavar="N", help="for each, others for everybody (default: %(default)s)")
+    export = action("export", "write your progress to a file for the teacher; it holds no code")
+    export.add_argument("file", metavar="FILE.json")
+    export.add_argument("--name", metavar="NAME", help="yours (default: as set up, or the folder's)")
+    action("report", "for teachers: the class at a glance", False).add_argument("files", nargs="+", metavar="FILE.json", help="what learners have exported")
+    action("prove", "for teachers: are the exercises themselves right?", False).add_argument("--json", metavar="FILE", help="write the figures here too")
 
 
 # ------------------------------------------------------------------------------------------------ demo, train
@@ -763,3 +813,11 @@ def _gradcheck(args: argparse.Namespace) -> int:
     record = _writable_file(Path(args.json), (".json",), "--json") if args.json else None
     figure = _writable_file(Path(args.figure), (".png", ".pdf", ".svg"), "--figure") if args.figure else None
     return main_gradcheck(args, record, figure)
+
+
+def _exercises(args: argparse.Namespace) -> int:
+    if getattr(args, "json", None):
+        args.json = _writable_file(Path(args.json), (".json",), "--json")
+    from .exercises.command import main_exercises
+
+    return main_exercises(args)
