@@ -2,11 +2,11 @@
 # Train on several machines of a cluster that is run by Slurm:   sbatch examples/slurm.sh
 #
 # Two machines with eight GPUs each, one process for each GPU. On machines without GPUs leave out --gpus-per-node and
-# --device cuda, and ask for a few processes with several cores each. Sampling and evaluation take the same launchers.
+# --device cuda, take --preset mnist (attention is a recipe for GPUs), and ask for a few processes with several cores each. Sampling and evaluation take the same launchers.
 # Without Slurm:
 #
 #     mpiexec -n 4 minidiff train --preset mnist                               one machine
-#     mpiexec -n 16 --hostfile hosts minidiff train --preset attention         a list of machines, as MPI wants it
+#     mpiexec -n 16 --hostfile hosts minidiff train --preset mnist             a list of machines, as MPI wants it
 #
 # A run that was stopped goes on with any number of processes:   --resume
 #

@@ -112,7 +112,7 @@ def _add_train(commands: Any) -> None:
     length = p.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=float, metavar="E", help="passes over the data")
     length.add_argument("--steps", type=int, metavar="N", help="optimiser steps")
-    p.add_argument("--minutes", type=float, metavar="M", help="stop, annealed, after about so many minutes at most")
+    p.add_argument("--minutes", type=float, metavar="M", help="end, annealed, after about so many minutes of steps (sheets and held-out losses not counted)")
     p.add_argument("--batch", type=int, metavar="N", help="images a step")
     p.add_argument("--lr", type=float, help="learning rate (its peak)")
     p.add_argument("--ema", type=float, metavar="DECAY", help="decay of the averaged weights, 0 for none")
@@ -232,6 +232,13 @@ def _add_sampler(p: argparse.ArgumentParser) -> None:
     p.add_argument("--variance", metavar="V", help="of ddpm: small, large or learned (default: learned by models that have, else small)")
 
 
+def _check_judgeable(loaded: Any) -> None:
+    """Raises BadInput for a model whose pictures the judge, who knows grey digits, has nothing to say of."""
+    if tuple(loaded.classes) != tuple("0123456789") or loaded.model.config["in_channels"] != 1:
+        raise BadInput(f"the judge knows grey digits, 0 to 9; {loaded.path.name} draws {', '.join(loaded.classes[:4])} …"
+                       f" with {loaded.model.config['in_channels']} channel(s)")
+
+
 def _sampling(command: str, args: argparse.Namespace, loaded: Any) -> dict[str, Any]:
     """The options of `diffusion.sample` that these arguments mean. Raises BadInput."""
     from . import diffusion
@@ -250,6 +257,8 @@ def _sampling(command: str, args: argparse.Namespace, loaded: Any) -> dict[str, 
     style = parse_style(command, args.style, loaded.style) if args.style else None
     if args.judge_alone and args.judge is None:
         raise BadInput(f"{command}: --judge-alone needs --judge, how strongly the judge is to lead")
+    if args.judge is not None:
+        _check_judgeable(loaded)
     judge = {} if args.judge is None else {"classifier": load_judge(), "strength": args.judge, "alone": args.judge_alone}
     w = 0.0 if args.judge_alone else w
     guidance = diffusion.Guidance(w, tuple(args.guidance_interval), args.guidance_rescale, args.negative, **judge)
@@ -428,7 +437,7 @@ def _train(args: argparse.Namespace) -> int:
         if group.first:
             _announce(trainer, config, out, args.resume)
         outcome = trainer.run()
-    return _report(outcome, out) if group.first else 0
+    return _report(outcome, out, args.minutes) if group.first else 0
 
 
 def _announce(trainer: Any, config: Any, out: Path, resumed: bool) -> None:
@@ -471,7 +480,7 @@ def _overrides(args: argparse.Namespace, schedule: dict[str, Any]) -> dict[str, 
     return given
 
 
-def _report(outcome: Any, out: Path) -> int:
+def _report(outcome: Any, out: Path, minutes: float | None = None) -> int:
     from .train.progress import clock
     from .train.records import typed
 
@@ -481,21 +490,28 @@ def _report(outcome: Any, out: Path) -> int:
               f"      {typed('plot', out, '--out', out / 'loss.png')}")
         return 0
     print(f"stopped at step {outcome.step} of {outcome.total}, saved {outcome.path}\n"
-          f"to go on: {typed('train', '--out', out, '--resume')}", file=sys.stderr)
+          f"to go on: {typed('train', '--out', out, '--resume', *(() if minutes is None else ('--minutes', f'{minutes:g}')))}", file=sys.stderr)
     return 128 + int(outcome.signal or 0)
 
 
 # ------------------------------------------------------------------------------------------------ sample
 
 def _sample(args: argparse.Namespace) -> int:
-    import numpy as np
-
-    from . import backend, diffusion
-    from .train import load_model, ranks
-    from .train.demo import Film
+    from .train import ranks
     from .train.distributed import ending_all
 
     group = ranks()
+    with ending_all(group):
+        return _sample_among(group, args)
+
+
+def _sample_among(group: Any, args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from . import backend, diffusion
+    from .train import load_model
+    from .train.demo import Film
+
     out = _writable_file(Path(args.out), (".png", ".gif", ".webp", ".npz"))
     for name in ("per_class", "batch"):
         if getattr(args, name) < 1:
@@ -507,7 +523,7 @@ def _sample(args: argparse.Namespace) -> int:
     options, T = _sampling("sample", args, loaded), loaded.schedule.T
     mine = labels[group.part(len(labels))]
     film = Film(len(mine), diffusion.time_steps(T, args.steps)) if out.suffix.lower() in (".gif", ".webp") else None
-    with ending_all(group), backend.precision(args.precision):
+    with backend.precision(args.precision):
         images = _shared_out(group, loaded, labels, {**options, "batch_size": args.batch, "callback": film})
         if film is not None:
             film.xt = _joined(group.gather(film.xt), axis=1)
@@ -531,6 +547,26 @@ def _shared_out(group: Any, loaded: Any, labels: Any, options: dict[str, Any]) -
     part = group.part(len(labels))
     images = diffusion.sample(loaded.model, loaded.schedule, labels[part], **options, first=part.start, progress=group.first and sys.stderr.isatty())
     return _joined(group.gather(images))
+
+
+class _Counted:
+    """A context in which the pictures that a network is asked about are counted."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.pictures = model, 0
+
+    def __enter__(self) -> _Counted:
+        forward = self.model.forward
+
+        def counting(x: Any, *more: Any) -> Any:
+            self.pictures += len(x)
+            return forward(x, *more)
+
+        self.model.forward = counting
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self.model.forward
 
 
 def _joined(parts: Sequence[Any], axis: int = 0) -> Any:
@@ -594,17 +630,27 @@ def _write_samples(out: Path, images: Any, labels: Any, loaded: Any, args: argpa
 # ------------------------------------------------------------------------------------------------ evaluate
 
 def _evaluate(args: argparse.Namespace) -> int:
+    from .train import ranks
+    from .train.distributed import ending_all
+
+    group = ranks()
+    with ending_all(group):
+        return _evaluate_among(group, args)
+
+
+def _evaluate_among(group: Any, args: argparse.Namespace) -> int:
     import json
     import time
 
     from .evaluate import is_samples, read_samples
     from .files import atomic_path
-    from .train import ranks, records
+    from .train import records
 
     out = _writable_file(Path(args.json), (".json",), "--json") if args.json else None
     card = _writable_file(Path(args.card), (".png", ".pdf", ".svg"), "--card") if args.card else None
-    clip = _clip(args)
-    start, group = time.perf_counter(), ranks()
+    _check_reference(args.reference)
+    clip = _clip(args) if group.first else None
+    start = time.perf_counter()
     if is_samples(args.model):
         images, labels = read_samples(args.model)
         drawn: dict[str, Any] = {"samples": Path(args.model).name}
@@ -612,7 +658,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         images, labels, drawn = _draw(args, group)
     if not group.first:
         return 0
-    verdict = _judged(images, labels, args.reference, card, Path(args.model).name)
+    why_not = _why_no_report(args.reference, labels, card)
+    verdict = _judged(images, labels, args.reference, why_not, card, Path(args.model).name)
     seen = {} if clip is None else {"clip": _seen_by_clip(images, labels, clip, args.reference)}
     if out:
         record = {"command": records.command_line(), "commit": records.commit(), "time": records.now(), **drawn,
@@ -644,19 +691,42 @@ def _seen_by_clip(images: Any, labels: Any, clip: Any, reference: str) -> dict[s
     return report.to_json()
 
 
-def _judged(images: Any, labels: Any, reference: str, card: Path | None, title: str) -> Any:
+def _check_reference(reference: str) -> None:
+    """Raises BadInput for what is no data set of digits."""
+    if reference not in ("none", *DIGITS):
+        raise BadInput(f"evaluate: unknown --reference '{reference}'; it is none or one of {', '.join(DIGITS)}, for the judge knows digits")
+
+
+DIGITS = ("mnist", "glyphs")
+
+
+def _why_no_report(reference: str, labels: Any, card: Path | None) -> str:
+    """Why samples of these labels cannot be held against a data set, or nothing. Raises BadInput where a card is asked for."""
+    import numpy as np
+
+    from . import data
+
+    n, (least, most) = len(labels), (100, {"mnist": 10_000, "glyphs": 2000}.get(reference, 0))
+    rare = [label for label, count in zip(*np.unique(labels, return_counts=True), strict=True) if count < 2 or label < 0]
+    if reference == "none":
+        why = "without a --reference"
+    elif reference not in {entry.name for entry in data.available() if entry.ready}:
+        why = f"{reference} is not on this machine; minidiff data fetch {reference}"
+    elif not least <= n <= most:
+        why = f"{n:,} samples are too {'few' if n < least else 'many'} to be held against {reference}; {least} to {most:,} would do"
+    else:
+        why = f"class {rare[0]} has too few samples, or is none" if rare else ""
+    if why and card:
+        raise BadInput(f"evaluate: no --card: {why}")
+    return why
+
+
+def _judged(images: Any, labels: Any, reference: str, why_not: str, card: Path | None, title: str) -> Any:
     """The whole report on samples, printed; or the judge's verdict alone, where there is nothing to hold them against."""
     from . import data
     from .evaluate import evaluate_samples, judge_samples
 
-    if reference != "none" and reference not in data.NAMES:
-        raise BadInput(f"evaluate: unknown --reference '{reference}'; it is none or one of {', '.join(data.NAMES)}")
-    at_hand = {entry.name for entry in data.available() if entry.ready}
-    missing = "" if reference in at_hand else "" if reference == "none" else f"{reference} is not on this machine; minidiff data fetch {reference}"
-    few = len(images) < 100 and f"{len(images)} samples are too few to be held against a data set; 100 would do"
-    if why_not := "without a --reference" if reference == "none" else missing or few:
-        if card:
-            raise BadInput(f"evaluate: no --card: {why_not}")
+    if why_not:
         verdict = judge_samples(images, labels)
         print(f"{verdict}\n(the judge's verdict alone: {why_not})")
         return verdict
@@ -674,21 +744,19 @@ def _draw(args: argparse.Namespace, group: Any) -> tuple[Any, Any, dict[str, Any
     """Samples of every class in turn, their labels, and how they were drawn, by all processes of the group."""
     import numpy as np
 
-    from . import diffusion
     from .train import load_model
-    from .train.distributed import ending_all
 
     if args.n < 1:
         raise BadInput(f"evaluate: --n must be at least 1, got {args.n}")
     loaded = load_model(args.model, backend.resolve_device(args.device))
     labels = np.arange(args.n) % len(loaded.classes)
     options = _sampling("evaluate", args, loaded)
-    with ending_all(group), backend.precision(args.precision):
+    _check_judgeable(loaded)
+    _why_no_report(args.reference, labels, Path(args.card) if args.card else None)
+    with backend.precision(args.precision), _Counted(loaded.model) as counted:
         images = _shared_out(group, loaded, labels, options)
     g, style = options.pop("guidance"), options.pop("style")
-    asked = options["steps"] or loaded.schedule.T
-    evaluations = args.n * asked * diffusion.EVALUATIONS[args.sampler] * (1 if g.w == 0 else 2)
-    how = {**options, "network_evaluations": evaluations, **({} if style is None else {"style": args.style}), "guidance": g.w, "guidance_interval": list(g.interval), "guidance_rescale": g.rescale, "negative": g.negative,
+    how = {**options, "network_evaluations": sum(group.all(counted.pictures)), **({} if style is None else {"style": args.style}), "guidance": g.w, "guidance_interval": list(g.interval), "guidance_rescale": g.rescale, "negative": g.negative,
            **({} if g.classifier is None else {"judge": g.strength, "judge_alone": g.alone})}  # fmt: skip
     return images, labels, {"model": args.model, **how}
 

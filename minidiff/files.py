@@ -22,11 +22,12 @@ def cache_folder(*parts: str) -> Path:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on leaving, flush it to the disk and rename it into place.
 
-    A reader sees the old file or the new one, never a part. When the block raises, the old file stays and the
+    Its folder is made if it is missing. A reader sees the old file or the new one, never a part. When the block raises, the old file stays and the
     temporary one is removed. The temporary name keeps the ending, which image writers go by.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
         with open(temporary, "rb+") as written:

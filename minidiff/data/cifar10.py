@@ -227,7 +227,8 @@ def verify_folder(folder: Path) -> list[Check]:
 def _parts(folder: Path, split: str) -> list[Path]:
     start = "data" if split == "train" else "test"
     try:
-        return sorted(path for path in folder.iterdir() if (found := _A_BATCH.fullmatch(path.name)) and found[1] == start)
+        paths = sorted(path for path in folder.iterdir() if (found := _A_BATCH.fullmatch(path.name)) and found[1] == start)
+        return list({path.name.partition(".")[0]: path for path in reversed(paths)}.values())[::-1]          # a file and the same one packed are one
     except OSError:
         return []
 

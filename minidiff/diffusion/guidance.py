@@ -102,16 +102,17 @@ def rescaled(y: Array, cond: Array, phi: float) -> Array:
 
 
 def classifier_gradient(
-    model: Any, classifier: Any, schedule: Schedule, xt: Array, t: int, labels: np.ndarray, told: np.ndarray | None = None
+    model: Any, classifier: Any, schedule: Schedule, xt: Array, t: int, labels: np.ndarray, told: np.ndarray | None = None,
+    style: np.ndarray | None = None,
 ) -> Array:
     """∇ ln p(label | x̂0(x_t)) with respect to x_t; 0 for samples of no class.            # (N,…) -> (N,…) float32
 
     The classifier knows clean pictures only, so it is shown the network's guess of one, and its opinion is carried back
-    through the network to x_t. `told` is what the network is told of the class, if not the label.
+    through the network to x_t. `told` is what the network is told of the class, if not the label; `style` of the rest.
     """
     x = Tensor(xt, requires_grad=True)
     target = getattr(model, "target", "eps")
-    answer, _ = split_answer(model, model(network_input(schedule, x, t, target), t, labels if told is None else told))
+    answer, _ = split_answer(model, model(network_input(schedule, x, t, target), t, labels if told is None else told, *(() if style is None else (style,))))
     asked = labels >= 0
     picked = ops.take_along_axis(ops.log_softmax(classifier(predict_x0(schedule, x, t, answer, target)), 1), np.where(asked, labels, 0)[:, None], 1)
     total = (picked * Tensor(backend.asarray(asked[:, None].astype(np.float32), like=xt))).sum()

@@ -79,7 +79,7 @@ class Walk:
         y, v = split_answer(self.model, y)
         x0 = predict_x0(self.schedule, xt, t, y, self.target)
         if g.classifier is not None:
-            gradient = classifier_gradient(self.model, g.classifier, self.schedule, xt, t, self.labels, self.told)
+            gradient = classifier_gradient(self.model, g.classifier, self.schedule, xt, t, self.labels, self.told, self.style)
             eps = lean(self.schedule, xt, t, predict_eps(self.schedule, xt, t, y, self.target), gradient, g.strength)
             signal, noise = rates(self.schedule, t, xt, "sample")
             x0 = (xt - noise * eps) / signal
@@ -216,7 +216,7 @@ def batches(n: int, batch_size: int) -> Iterator[np.ndarray]:
 
 def place_of(model: Any) -> Array:
     """An array that lies where the model lives."""
-    return next(iter(model.parameters())).data if isinstance(model, Module) else np.empty(0, np.float32)
+    return next((p.data for p in model.parameters()), np.empty(0, np.float32)) if isinstance(model, Module) else np.empty(0, np.float32)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backend import PRECISIONS
-from ..diffusion import TIMES, WEIGHTINGS
+from ..diffusion import SAMPLERS, TIMES, WEIGHTINGS
 from ..errors import BadInput
 from ..files import read_json
 
@@ -79,7 +79,8 @@ class Config:
 
     def __post_init__(self) -> None:
         for name in ("augment", "style"):                        # JSON knows lists alone
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         _check(self)
 
     def replace(self, **changes: Any) -> Config:
@@ -176,7 +177,7 @@ def _check(c: Config) -> None:
     if not (_number(c.drop) and 0 <= c.drop <= 1):
         raise BadInput(f"train: drop must lie in [0, 1], got {c.drop}")
     for name, known in (("optimizer", OPTIMIZERS), ("lr_schedule", LR_SCHEDULES), ("precision", PRECISIONS),
-                        ("weighting", WEIGHTINGS), ("times", TIMES)):
+                        ("weighting", WEIGHTINGS), ("times", TIMES), ("sheet_sampler", SAMPLERS)):
         if getattr(c, name) not in known:
             raise BadInput(f"train: unknown {name} '{getattr(c, name)}'; there are {', '.join(known)}")
 

@@ -21,6 +21,7 @@ import contextlib
 import os
 import sys
 import time
+import traceback
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -33,7 +34,7 @@ from ..errors import BadInput
 from ..tensor import Tensor
 
 # Set by the launchers of MPICH, Open MPI and Slurm for each process they start: how many there are.
-LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS")
+LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")                  # and which of them this one is
 PATIENCE = 2.0  # seconds that the first rank gets to say what all ranks know
 Result = TypeVar("Result")
@@ -135,8 +136,9 @@ class MPIRanks(Ranks):
 
     def abort(self, status: int) -> NoReturn:
         sys.stderr.flush()
+        sys.stdout.flush()
         self._comm.Abort(status)
-        raise AssertionError("MPI_Abort has returned")
+        os._exit(status)                                  # some MPIs return
 
     def _communicator(self) -> Any:
         """A function that sums over GPUs by NCCL, or None where CuPy has none: then the sum goes through the CPUs."""
@@ -159,6 +161,7 @@ class MPIRanks(Ranks):
 
 
 _ranks: Ranks | None = None
+_threads: int | None = None
 
 
 def ranks() -> Ranks:
@@ -169,6 +172,10 @@ def ranks() -> Ranks:
     global _ranks
     if _ranks is None:
         _ranks = MPIRanks() if started_among() > 1 and _mpi4py() else Ranks()
+        if _ranks.size != started_among():
+            print(f"minidiff: {started_among()} processes were started, and MPI knows of {_ranks.size}: mpiexec and mpi4py belong to different MPIs",
+                  file=sys.stderr, flush=True)  # fmt: skip
+            _ranks.abort(2)
     return _ranks
 
 
@@ -196,9 +203,12 @@ def share_machine(group: Ranks, device: str = "cpu") -> None:
 
     With fewer GPUs than ranks, some ranks have one together.
     """
+    global _threads
     if group.size == 1:
         return
-    backend.set_num_threads(max(1, backend.get_num_threads() // group.neighbours))
+    if _threads is None:                                  # as many as there were at the start, however often this is said
+        _threads = backend.get_num_threads()
+    backend.set_num_threads(max(1, _threads // group.neighbours))
     if device == "cuda":
         import cupy
 
@@ -249,6 +259,8 @@ def ending_all(group: Ranks) -> Iterator[None]:
     except BaseException as error:
         if group.size == 1:
             raise
+        if os.environ.get("MINIDIFF_TRACEBACK") == "1":
+            traceback.print_exc()
         expected = isinstance(error, BadInput)
         if expected and not group.first:
             time.sleep(PATIENCE)

@@ -25,7 +25,7 @@ def gradients(
 
     and backward adds to the gradients that are there: K parts in turn give the step of the whole batch in the memory of a
     part. t, ε and the dropped labels of a sample are a function of seed, step and its row in the batch, so each part draws
-    what its samples would have drawn in one piece. (Dropout inside a network is not: it draws from one row of numbers.)
+    what its samples would have drawn in one piece. (Dropout inside a network is not: it draws from one row of numbers, and each of several processes has its own.)
     `first_row` is where these samples begin in a batch that several processes share.
     """
     K, total = c.accumulate, 0.0

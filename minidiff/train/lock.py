@@ -41,8 +41,8 @@ def only_run(folder: str | Path) -> Iterator[None]:
 def in_use(folder: str | Path) -> str | None:
     """What to say of a folder in which a run is at work; None where there is none. Writes nothing."""
     try:
-        with open(Path(folder) / NAME, "r+", encoding="utf-8") as file:
-            if _lock(file):
+        with open(Path(folder) / NAME, encoding="utf-8") as file:
+            if _lock(file, shared=True):                  # many may look at once, and none of them is at work
                 return None
             pid, _, host = file.read().strip().partition(" ")
     except OSError:
@@ -64,12 +64,12 @@ def _taken(path: Path) -> TextIO | None:
         file.close()                      # its last holder removed it between our opening and our locking it
 
 
-def _lock(file: TextIO) -> bool:
+def _lock(file: TextIO, shared: bool = False) -> bool:
     """Whether the lock was free, and is ours now. File systems that know no locks are as free as any."""
     if fcntl is None:
         return True
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:

@@ -30,11 +30,15 @@ def run_in(out: Path, above: Path) -> dict[str, Any] | None:
     """
     try:
         record = records.read_json(out / "record.json")
-        rows = records.read_metrics(out)
-    except BadInput:
-        return None
-    if "total_steps" not in record or "config" not in record:
-        return None
+        if "total_steps" not in record or "config" not in record:
+            return None
+        return _line(out, above, record, records.read_metrics(out))
+    except (BadInput, KeyError, IndexError, TypeError):
+        return {"run": str(out.relative_to(above)), "preset": "-", "data": "-", "steps": 0, "total": 0, "loss": None, "held_out": None,
+                "seconds": 0.0, "status": "damaged", "when": ""}  # fmt: skip
+
+
+def _line(out: Path, above: Path, record: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     status = record["status"]
     if status == "running":
         status = "running" if in_use(out) else "killed"

@@ -74,7 +74,10 @@ class Trainer:
                            " it with MINIDIFF_KERNELS=rounded")  # fmt: skip
         if not data.known(config.data):
             raise BadInput(f"train: unknown data set '{config.data}'; there are {', '.join(data.NAMES)}, or give the path of a folder of images")
-        self.schedule = diffusion.make_schedule(**config.schedule)
+        try:
+            self.schedule = diffusion.make_schedule(**config.schedule)
+        except TypeError as error:                        # an option that no schedule has, or of another kind
+            raise BadInput(f"train: schedule: {error}") from None
         saved = self._find_saved(resume)
         if config.threads is not None:
             backend.set_num_threads(config.threads)
@@ -112,9 +115,8 @@ class Trainer:
             raise BadInput(f"train: each of {self.group.size} processes has {self.loader.local_batch_size} of {c.batch} images, which do not"
                            f" divide into {c.accumulate} parts")  # fmt: skip
         channels = 1 if train.images.ndim == 3 else train.images.shape[1]
-        style_dim = {"style_dim": len(c.style)} if c.style else {}
-        self.model = models.build({"in_channels": channels, "image_size": c.image_size,
-                                    "num_classes": len(self.classes), **style_dim, **c.model}).to(c.device)
+        self.model = self._network({"in_channels": channels, "image_size": c.image_size, "num_classes": len(self.classes),
+                                    "style_dim": len(c.style)}).to(c.device)
         if c.recompute:
             recompute_blocks(self.model)
         self.optimizer = optimizer_of(c, self.model)
@@ -128,6 +130,17 @@ class Trainer:
         self._loss_sum = self._loss_weight = 0.0
         self._caught: list[int] = []                      # SIGINT or SIGTERM, when one has come
         self._stopping = False                            # and all processes know of it
+
+    def _network(self, given: dict[str, Any]) -> Any:
+        """The recipe's network for what is given by the data and the recipe's other fields. Raises BadInput."""
+        asked = self.config.model
+        for name, value in given.items():
+            if asked.get(name, value) != value:
+                raise BadInput(f"train: model.{name} is {asked[name]}, and with {self.config.data} and this recipe it is {value}; leave it out")
+        try:
+            return models.build({**{name: value for name, value in given.items() if value}, **asked})
+        except TypeError as error:                        # an option that this network does not have
+            raise BadInput(f"train: model: {error}") from None
 
     # -------------------------------------------------------------------------------------------- the loop
 
@@ -259,17 +272,19 @@ class Trainer:
         c = self.config
         x0 = backend.to_device(x0, c.device)
         chance = backend.default_rng().bit_generator.state         # of dropout alone: t, eps and dropped labels need none
+        if self.exchange is not None:                     # masks of its own for each process, and nothing that each must keep
+            chance = np.random.default_rng((c.seed, self.step, self.loader.first_row)).bit_generator.state
 
         def compute() -> float:
             backend.default_rng().bit_generator.state = chance
             return gradients(self.model, self.schedule, c, self.step, x0, labels, style, self.loader.first_row)
 
-        value = compute()
+        value = mine = compute()
         if self.exchange is not None:                     # all gradients are at hand, and no weight has moved
             value, asked = self.exchange.mean(value, float(bool(self._caught)))
             self._stopping = asked > 0
         if not math.isfinite(value):
-            raise self._diverged(f"the loss is {value}", compute)
+            raise self._diverged(f"the loss is {value}", compute, not math.isfinite(mine))
         norm = optim.clip_grad_norm(self.model.parameters(), c.clip or math.inf)
         if not math.isfinite(norm):
             raise self._diverged(f"the gradient's norm is {norm}", compute)
@@ -425,8 +440,8 @@ class Trainer:
         path, arrays, meta = saved.path, saved.arrays, saved.meta
         if meta.get("kind") != "training":
             raise BadInput(f"{path}: holds weights alone; only a training checkpoint can be gone on with")
-        checkpoint.load_weights(self.model, arrays["model"], path)
         self._check_same_recipe(path, Config.from_json(meta["config"]))
+        checkpoint.load_weights(self.model, arrays["model"], path)
         if self.minutes is not None:
             self.total = min(self.total, max(meta["step"], meta["total_steps"]))
         if meta["step"] > self.total:
@@ -446,10 +461,10 @@ class Trainer:
             self.launches = records.read_json(self.out / "record.json").get("launches", [])
 
     def _check_same_recipe(self, path: Path, old: Config) -> None:
-        before, now = old.to_json(), self.config.to_json()
-        for name in now:
-            if name not in FREE_ON_RESUME and before[name] != now[name]:
-                raise BadInput(f"{path}: this run has {name} {before[name]}, {now[name]} is asked for; "
+        before, now = (_flat(config.to_json()) for config in (old, self.config))
+        for name in {**now, **before}:
+            if name not in FREE_ON_RESUME and before.get(name) != now.get(name):
+                raise BadInput(f"{path}: this run has {name} {before.get(name)}, {now.get(name)} is asked for; "
                                "leave that out to resume it, or give another --out")
 
     # -------------------------------------------------------------------------------------------- endings
@@ -471,15 +486,18 @@ class Trainer:
     def _outcome(self, path: Path) -> Outcome:
         return Outcome(self.step, self.total, self.smooth_loss, self.seconds, path)
 
-    def _diverged(self, what: str, again: Callable[[], object] | None = None) -> Diverged:
+    def _diverged(self, what: str, again: Callable[[], object] | None = None, here: bool = True) -> Diverged:
         """Set the unproved newest checkpoint aside, so that --resume finds one from before the trouble.
 
         The weights after k updates are proved good by a finite loss and gradient in update k + 1. The update that
         failed is number ``step`` + 1, so a checkpoint of ``step`` holds the very weights that failed. ``again`` computes
-        the failed gradient once more, to be watched; a burst on the GPU has moved the weights since and cannot.
+        the failed gradient once more, to be watched; a burst on the GPU has moved the weights since and cannot. `here`
+        says whether it was this process's.
         """
         self.optimizer.zero_grad()
-        fault = "" if again is None else f"; {first_fault(self.model, again)}"
+        faults = self.group.all(None if again is None or not here else first_fault(self.model, again))
+        rank = next((rank for rank, said in enumerate(faults) if said), 0)
+        fault = f"; {faults[rank]}{f', in process {rank} of {len(faults)}' if len(faults) > 1 else ''}" if faults[rank] else ""
         failed = self._checkpoint(self.step)
         if self.step > 0 and failed.exists() and self.group.first:
             folder.set_aside(failed)
@@ -517,3 +535,11 @@ class Trainer:
             "best": self.best,
             "loss_curve": records.loss_curve(rows), "launches": self.launches,
         })
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """The options of the network and the schedule beside the others, each by its full name."""
+    flat = {}
+    for name, value in values.items():
+        flat.update({f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value})
+    return flat

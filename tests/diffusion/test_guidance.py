@@ -154,3 +154,17 @@ def test_the_judge_alone_makes_digits_of_a_model_that_is_told_no_class():
 def test_bad_input_is_answered_in_one_line(options, message):
     with pytest.raises(BadInput, match=f"^{re.escape(message)}$"):
         Guidance(**options)
+
+
+def test_a_classifier_looks_at_what_the_model_draws_with_its_style():
+    told = []
+
+    class Styled(Module):
+        config, style_dim, target = {"num_classes": 2, "in_channels": 1, "image_size": 8}, 1, "eps"
+
+        def forward(self, x, t, labels, style=None):
+            told.append(style)
+            return ops.as_tensor(x) * 0.5
+
+    sample(Styled(), make_schedule("cosine", 10), np.array([0, 1]), "ddim", 2, guidance=Guidance(classifier=Brighter()), style=np.array([1.5]))
+    assert len(told) == 4 and all(style is not None and (style == 1.5).all() for style in told)

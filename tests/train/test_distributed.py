@@ -158,12 +158,15 @@ def test_several_processes_without_mpi4py_are_refused(monkeypatch):
     assert distributed.ranks().size == 1
 
 
-def test_threads_are_shared_among_those_on_one_machine():
+def test_threads_are_shared_among_those_on_one_machine(monkeypatch):
+    monkeypatch.setattr(distributed, "_threads", None)
     before, group = md.get_num_threads(), Ranks()
     group.size, group.neighbours = 4, 2
     try:
         md.set_num_threads(4)
         distributed.share_machine(group)
+        assert md.get_num_threads() == 2
+        distributed.share_machine(group)                    # a second trainer in the same process
         assert md.get_num_threads() == 2
         group.neighbours = 8
         distributed.share_machine(group)
@@ -352,6 +355,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """)
     done = mpiexec(2, str(script), *RECIPE, "--steps", "50", "--out", str(folder / "nan"), **environment)
     assert done.returncode == 2 and done.stderr.count("minidiff: train: step 6: the loss is nan") == 1, done.stderr
+    assert "computed again, the same step stays finite, in process 1 of 2" in done.stderr         # its arithmetic was right: we spoiled it
     assert checkpoint.latest(folder / "nan").name == "step_00000004.npz"
 
 
@@ -371,3 +375,54 @@ def test_samples_and_verdicts_are_those_of_one_process(place, one):
     done = mpiexec(2, "-m", "minidiff", *judged, "--json", str(folder / "v.json"), **environment)
     assert done.returncode == 0 and done.stdout.count("class accuracy") == 1, done.stderr
     assert alone(*judged, **environment).stdout.splitlines()[0] == done.stdout.splitlines()[0]
+
+
+def test_a_command_that_fails_on_one_process_ends_all(place, one):
+    """The first has a model to draw with, the second has not: it says so, and nobody waits."""
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install 'minidiff[mpi]'")
+    folder, environment = place
+    script = folder / "lacks.py"
+    script.write_text("""
+import sys
+from minidiff import cli
+from minidiff.train import ranks
+sys.exit(cli.main([*sys.argv[1:], *(["--out", "s.npz"] if ranks().first else ["--out", "s.bmp"])]))
+""")
+    done = mpiexec(2, str(script), "sample", str(one), "--per-class", "1", "--steps", "2", timeout=90, **environment)
+    assert done.returncode == 2, done.stderr
+    assert "minidiff: rank 1 of 2: --out s.bmp: unknown ending '.bmp'; it must be .png, .gif, .webp, .npz" in done.stderr
+
+
+def test_masks_of_dropout_differ_between_processes(place):
+    """And are the same when a step is made again: they are drawn from (seed, step, row)."""
+    folder, environment = place
+    script = folder / "masks.py"
+    script.write_text("""
+import sys
+import numpy as np
+from minidiff import cli
+from minidiff.train import trainer
+seen = []
+whole = trainer.gradients
+def watched(*given):
+    value = whole(*given)
+    from minidiff import backend
+    seen.append(float(backend.default_rng().random()))
+    return value
+trainer.gradients = watched
+status = cli.main(sys.argv[1:])
+from minidiff.train import ranks
+rows = ranks().all(seen)
+if ranks().first:
+    print("masks", all(len(set(pair)) == 2 for pair in zip(*rows)), rows[0])
+sys.exit(status)
+""")
+    network = ("--set", "sheet_every=0", "validate=0", "model.network=attention-unet", "model.channels=8,16", "model.head_width=8", "model.attention=none",
+               "model.dropout=0.3", "model.blocks=1")  # fmt: skip
+    said = []
+    for name in ("a", "b"):
+        done = mpiexec(2, str(script), "train", "--data", "glyphs", "--preset", "tiny", "--limit", "40", "--batch", "4", "--steps", "2", *network,
+                       "--out", str(folder / f"masks-{name}"), **environment)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        said.append(next(line for line in done.stdout.splitlines() if line.startswith("masks")))
+    assert said[0].startswith("masks True") and said[0] == said[1]

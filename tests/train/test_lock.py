@@ -88,3 +88,17 @@ def test_a_file_system_without_locks_is_free(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(fcntl, "flock", unsupported)
     with lock.only_run(tmp_path):
         time.sleep(0)
+
+
+def test_two_may_look_at_once_and_neither_takes_the_other_for_a_run(tmp_path):
+    """A probe that locked for itself would be seen by the other one as a run at work."""
+    import fcntl
+
+    path = tmp_path / lock.NAME
+    path.write_text("12345 elsewhere\n")                              # what a killed run left
+    with open(path) as other:
+        fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        assert lock.in_use(tmp_path) is None
+        fcntl.flock(other, fcntl.LOCK_UN)
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert "process 12345 on elsewhere" in lock.in_use(tmp_path)

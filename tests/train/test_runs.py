@@ -38,12 +38,15 @@ def test_a_run_that_nobody_works_at_was_killed_and_its_metrics_say_how_far_it_ca
         assert runs_in(runs)[0]["status"] == "running"
 
 
-def test_what_is_no_run_is_left_out(runs: Path) -> None:
+def test_what_is_no_run_is_left_out_and_a_damaged_one_is_said(runs: Path) -> None:
     for name, text in (("damaged", "{"), ("other", '{"status": "fine"}')):
         (runs / name).mkdir()
         (runs / name / "record.json").write_text(text)
         (runs / name / "metrics.jsonl").touch()
-    assert len(runs_in(runs)) == 2
+    assert len(runs_in(runs)) == 3 and runs_in(runs)[0]["status"] == "damaged"
+    (runs / "a" / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
+    assert [run["run"] for run in runs_in(runs) if run["status"] == "damaged"] == ["a", "damaged"]
+    assert "damaged" in table(runs_in(runs))
 
 
 def test_a_run_that_has_not_begun_has_no_losses(runs: Path) -> None:
