@@ -32,8 +32,9 @@ def main_book(args: argparse.Namespace, record: Path | None) -> int:
         layout.write(folder / "pages")
         status, seconds = build(folder, run)
         if status:
-            print("minidiff: book: not written, because of the warnings above", file=sys.stderr)
+            print("minidiff: book: not written, because of what is said above", file=sys.stderr)
             return 1
+        shutil.rmtree(folder / "site" / "_sources", ignore_errors=True)     # empty: the sources are the repository's
         (folder / "site" / MARK).touch()
         replace(folder / "site", out)
     took = time.perf_counter() - start
@@ -98,7 +99,6 @@ def options(run: list[int] | None) -> dict[str, Any]:
         "python_use_unqualified_type_names": True,
         "maximum_signature_line_length": 88,
         "toc_object_entries": False,
-        "suppress_warnings": [],
         "sphinx_gallery_conf": gallery.settings(run),
     }
 
@@ -106,32 +106,35 @@ def options(run: list[int] | None) -> dict[str, Any]:
 def build(folder: Path, run: list[int] | None) -> tuple[int, dict[str, float]]:
     """Run Sphinx over ``folder/pages`` into ``folder/site``; its status, and the seconds that each chapter took."""
     from sphinx.application import Sphinx
+    from sphinx.errors import SphinxError
     from sphinx.util.console import nocolor
     from sphinx.util.docutils import docutils_namespace, patch_docutils
 
     os.environ.setdefault("MPLBACKEND", "Agg")
     if not sys.stdout.isatty():
         nocolor()
-    here, settings = Path.cwd(), options(run)
-    junit = folder / "times.xml"
-    settings["sphinx_gallery_conf"]["junit"] = str(junit)
+    here, settings, report = Path.cwd(), options(run), folder / "times.xml"
+    settings["sphinx_gallery_conf"]["junit"] = str(report)
     try:
         with patch_docutils(None), docutils_namespace():
             app = Sphinx(folder / "pages", None, folder / "site", folder / "trees", "html", settings,
                          status=sys.stdout, warning=sys.stderr, warningiserror=True)  # fmt: skip
             app.build()
-        return app.statuscode, times(junit)
+        return app.statuscode, times(report)
+    except SphinxError as error:                            # a chapter's traceback, whole
+        print(error, file=sys.stderr)
+        return 1, {}
     finally:
         os.chdir(here)
 
 
-def times(junit: Path) -> dict[str, float]:
+def times(report: Path) -> dict[str, float]:
     """{chapter: seconds} of those that were executed, from sphinx-gallery's report."""
     from xml.etree import ElementTree
 
-    if not junit.exists():
+    if not report.exists():
         return {}
-    cases = ElementTree.parse(junit).getroot().iter("testcase")
+    cases = ElementTree.parse(report).getroot().iter("testcase")
     return {Path(case.get("file", "")).stem: round(float(case.get("time", 0)), 1) for case in cases
             if case.find("skipped") is None and float(case.get("time", 0)) > 0}  # fmt: skip
 

@@ -90,25 +90,14 @@ def numbered(found: Sequence[int], chapters: Sequence[Path]) -> str:
     return ", ".join(f":doc:`{i} <chapters/{chapters[i - 1].stem}>`" for i in found)
 
 
-def first_use(symbol: notation.Symbol, chapters: Sequence[Path]) -> int | None:
-    """The first chapter that has all the symbol's names in its code."""
-    names = [re.compile(rf"\b{re.escape(name.strip())}\b") for name in symbol.code.split(",")]
-    for chapter in chapters:
-        code = re.sub(r'^#.*$|""".*?"""', "", chapter.read_text(encoding="utf-8"), flags=re.M | re.S)
-        if all(name.search(code) for name in names):
-            return works.number(chapter)
-    return None
-
-
 def notation_page(chapters: Sequence[Path]) -> str:
-    """What `notation.py` says, and the chapter that says it first."""
+    """What `notation.py` says."""
     text = (HERE / "pages" / "notation.rst").read_text(encoding="utf-8")
     for name, symbols in (("DIFFUSION", notation.DIFFUSION), ("NETWORKS", notation.NETWORKS)):
         rows = []
         for s in symbols:
-            first = first_use(s, chapters)
             names = ", ".join(f"``{each.strip()}``" for each in s.code.split(","))
-            rows.append((f":math:`{s.formula}`", names, s.meaning, numbered([first], chapters) if first else ""))
+            rows.append((f":math:`{s.formula}`", names, s.meaning, numbered([s.chapter], chapters)))
         text = text.replace(f".. {name}", table(("symbol", "in code", "what it is", "chapter"), rows))
     return text
 

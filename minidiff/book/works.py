@@ -36,6 +36,11 @@ def title(chapter: Path) -> str:
     return next(line for line in chapter.read_text(encoding="utf-8").splitlines() if line.strip('"'))
 
 
+def code(chapter: Path) -> str:
+    """The chapter without its prose: no comments, no docstrings."""
+    return re.sub(r'#.*|(?s:""".*?""")', "", chapter.read_text(encoding="utf-8"))
+
+
 def section(chapter: Path, heading: str) -> list[str]:
     """The prose below a heading, up to the next, as lines of reStructuredText."""
     text = chapter.read_text(encoding="utf-8")
