@@ -342,6 +342,7 @@ def _add_book(commands: Any) -> None:
     which = p.add_mutually_exclusive_group()
     which.add_argument("--chapters", type=int, nargs="+", metavar="N", help="run only these (default: all)")
     which.add_argument("--no-run", action="store_true", help="run none")
+    p.add_argument("--alone", action="store_true", help="first run each chapter by itself, in an empty folder, and time it")
     p.add_argument("--json", metavar="FILE", help="write the seconds of the build and of each chapter here")
 
 

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from minidiff import cli
-from minidiff.book import api, command, docstrings, layout, notation, works
+from minidiff.book import alone, api, command, docstrings, layout, notation, works
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = layout.chapter_files()
@@ -181,12 +181,30 @@ def small(folder, page="Text.", chapter="print(1)"):
 )
 def test_a_book_with_anything_wrong_is_not_written(given, said, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(layout, "write", lambda folder: small(folder, **given))
-    status = command.main_book(argparse.Namespace(out=str(tmp_path / "book"), chapters=[1], no_run=False), None)
+    status = command.main_book(argparse.Namespace(out=str(tmp_path / "book"), chapters=[1], no_run=False, alone=False), None)
     err = capfd.readouterr().err
     if said is None:
         assert (status, err) == (0, "") and (tmp_path / "book" / "chapters" / "01_one.html").exists()
     else:
         assert status == 1 and said in err and not (tmp_path / "book").exists()
+
+
+def test_a_chapter_is_timed_by_itself_in_an_empty_folder(tmp_path, capsys):
+    chapter = tmp_path / "07_one.py"
+    chapter.write_text('"""\nOne\n===\n"""\nimport os\nassert os.listdir() == []\n')
+    (row,) = alone.measure([chapter])
+    assert row["title"] == "One" and 0 < row["alone_seconds"] < 60 and row["leaves_nothing_behind"]
+    chapter.write_text("print(1 / 0)\n")
+    with pytest.raises(RuntimeError, match="07_one.py leaves with 1: ZeroDivisionError"):
+        alone.measure([chapter])
+
+
+def test_each_chapter_in_the_record_kept_its_minute():
+    """Sixty seconds on two cores: of processor, where others had kept the machine busy."""
+    record = json.loads((ROOT / "chapters" / "results" / "book.json").read_text(encoding="utf-8"))
+    assert len(record["chapters"]) >= 20 and record["seconds"] < 15 * 60
+    for row in record["chapters"]:
+        assert row["leaves_nothing_behind"] and min(row["alone_seconds"], row["alone_cpu_seconds"] / 2) <= 60
 
 
 # ------------------------------------------------------------------------------------------------ the site

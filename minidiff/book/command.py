@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import BadInput
 from . import layout, works
+from .alone import measure
 
 MARK = ".minidiff-book"                                     # a folder that has it was made here, and may be replaced
 NEEDED = ("sphinx", "sphinx_gallery", "furo", "myst_parser", "sphinx_design")
@@ -26,6 +27,7 @@ def main_book(args: argparse.Namespace, record: Path | None) -> int:
     chapters = layout.chapter_files()
     run = chosen(args, len(chapters))
     out = free(Path(args.out))
+    alone = measure(chapters) if args.alone else []
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="minidiff-book-") as temporary:
         folder = Path(temporary)
@@ -40,7 +42,7 @@ def main_book(args: argparse.Namespace, record: Path | None) -> int:
     took = time.perf_counter() - start
     print(f"wrote {out / 'index.html'}: {len(chapters)} chapters, {len(seconds)} of them run, in {took:.0f} s")
     if record:
-        write_record(record, took, seconds)
+        write_record(record, took, seconds, alone)
     return 0
 
 
@@ -139,13 +141,17 @@ def times(report: Path) -> dict[str, float]:
             if case.find("skipped") is None and float(case.get("time", 0)) > 0}  # fmt: skip
 
 
-def write_record(path: Path, took: float, seconds: dict[str, float]) -> None:
-    """What the build took, and each chapter in it."""
+def write_record(path: Path, took: float, seconds: dict[str, float], alone: list[dict[str, Any]]) -> None:
+    """What the build took, and each chapter in it; with --alone, each chapter by itself too."""
     from ..backend import get_num_threads
     from ..train import records
 
-    names = {chapter.stem: works.title(chapter) for chapter in layout.chapter_files()}
-    rows = [{"chapter": stem, "title": names[stem], "seconds": s} for stem, s in sorted(seconds.items())]
+    rows = {chapter.stem: {"chapter": chapter.stem, "title": works.title(chapter)} for chapter in layout.chapter_files()}
+    for stem, spent in seconds.items():
+        rows[stem]["seconds"] = spent
+    for row in alone:
+        rows[row["chapter"]].update(row)
     records.write_json(path, {"command": records.command_line(), "commit": records.commit(), "time": records.now(), "seconds": round(took, 1),
-                              "chapters": rows, "machine": records.machine("cpu", get_num_threads()), "versions": records.versions()})  # fmt: skip
+                              "load_average": os.getloadavg()[2], "chapters": list(rows.values()),
+                              "machine": records.machine("cpu", get_num_threads()), "versions": records.versions()})  # fmt: skip
     print(f"wrote {path}")

@@ -7,7 +7,6 @@ prose if its lines begin at the margin and have single spaces only; anything els
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterable
 
@@ -47,8 +46,7 @@ def is_prose(lines: Iterable[str]) -> bool:
 
 
 def as_rst(docstring: str) -> list[str]:
-    """The lines of reStructuredText that show a docstring."""
-    text = inspect.cleandoc(docstring)
+    """The lines of reStructuredText that show a docstring, which has lost the margin of the code around it."""
     lines: list[str] = []
     block: list[str] = []                                   # literal paragraphs that follow each other stay one block
 
@@ -57,8 +55,8 @@ def as_rst(docstring: str) -> list[str]:
             lines.extend(["::", "", *("    " + line if line else "" for line in block), ""])
             block.clear()
 
-    for paragraph in paragraphs(text):
-        if is_prose(paragraph) and not (len(paragraph) == 1 and FORMULA.match(paragraph[0]) and "`" not in paragraph[0]):
+    for paragraph in paragraphs(docstring):
+        if is_prose(paragraph) and not all(FORMULA.match(line) and "`" not in line for line in paragraph):
             close()
             lines += [escaped(" ".join(paragraph)), ""]
         else:

@@ -130,6 +130,20 @@ def records_table(results: Path) -> str:
     return table(("record", "made by", "on", "at commit"), rows)
 
 
+def times_table(results: Path, chapters: Sequence[Path]) -> str:
+    """How long each chapter takes, as `minidiff book --alone` has measured it; nothing where it has not."""
+    path = results / "book.json"
+    if not path.is_file():
+        return ""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    measured = {row["chapter"]: row for row in record["chapters"] if "alone_seconds" in row}
+    rows = [(link(chapter), f"{row['alone_seconds']:.0f}", f"{row['alone_cpu_seconds']:.0f}") for chapter in chapters if (row := measured.get(chapter.stem))]
+    heading = "How long the chapters take"
+    return (f"\n{heading}\n{'-' * len(heading)}\n\nEach alone, in a fresh process, on {record['machine']['cores']} cores with other programs at work on them "
+            f"(a load of {record['load_average']:.0f}): seconds on the clock, and seconds of processor, both cores added.\n\n"
+            + table(("chapter", "clock, s", "processor, s"), rows))  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------------------ all of it
 
 
@@ -148,8 +162,7 @@ def write(folder: Path, root: Path = ROOT) -> list[Path]:
     for name in ("results", "../examples"):
         shutil.copytree(root / "chapters" / name, folder / Path(name).name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(HERE / "static", folder / "static")
-    for name in ("glossary.rst", "teaching.rst"):
-        shutil.copy(HERE / "pages" / name, folder)
+    shutil.copy(HERE / "pages" / "glossary.rst", folder)
 
     pages = {
         "index.md": led(part(readme, "# minidiff", "## Chapters"), "README.md", there) + (HERE / "pages" / "index.md").read_text(encoding="utf-8"),
@@ -159,6 +172,7 @@ def write(folder: Path, root: Path = ROOT) -> list[Path]:
         + led(part(readme, "| | |\n|---|---|\n| `minidiff demo`", "## Layout"), "README.md", there),
         "notation.rst": notation_page(chapters),
         "references.rst": references_page(chapters),
+        "teaching.rst": (HERE / "pages" / "teaching.rst").read_text(encoding="utf-8") + times_table(folder / "results", chapters),
         "exercises.rst": exercises_page(chapters),
     }  # fmt: skip
     for source, page in INCLUDED.items():
