@@ -117,8 +117,14 @@ def test_a_docstring_keeps_its_columns_and_its_prose_flows(docstring, expected):
 
 def test_every_public_name_has_its_entry():
     for room in api.ROOMS:
-        text = api.page(room)
+        text = api.page(room, {})
         assert api.members(room) and all(f":: {room}.{name}\n" in text for name in api.members(room))
+
+
+def test_an_entry_names_the_chapters_that_use_it():
+    codes = {Path("05_a.py"): "md.diffusion.q_sample(x)", Path("06_b.py"): "q_sample(x)", Path("07_c.py"): "diffusion.q_sample(x)"}
+    assert api.used("minidiff.diffusion", "q_sample", codes) == "In chapter :doc:`5 <../chapters/05_a>`, :doc:`7 <../chapters/07_c>`."
+    assert api.used("minidiff.diffusion", "sample", codes) == ""
 
 
 # ------------------------------------------------------------------------------------------------ the command

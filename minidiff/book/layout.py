@@ -182,5 +182,5 @@ def write(folder: Path, root: Path = ROOT) -> list[Path]:
         pages["index.md"] = pages["index.md"].replace("exercises\n", "exercises\nexercise-files\n")
     for name, text in pages.items():
         (folder / name).write_text(text, encoding="utf-8")
-    api.write(folder / "api")
+    api.write(folder / "api", chapters)
     return chapters
