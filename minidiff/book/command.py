@@ -95,7 +95,6 @@ def options(run: list[int] | None) -> dict[str, Any]:
         "html_copy_source": False,
         "html_theme_options": {"navigation_with_keys": True},
         "html_baseurl": "",
-        "pygments_style": "friendly",
         "autodoc_preserve_defaults": True,
         "autodoc_typehints_format": "short",
         "python_use_unqualified_type_names": True,

@@ -30,6 +30,7 @@ def settings(run: Collection[int] | None) -> dict[str, Any]:
         "reference_url": {"minidiff": None},                # code leads to this site's own reference
         "inspect_global_variables": True,
         "reset_modules": ("matplotlib", "minidiff.book.gallery.same_chance"),
+        "remove_config_comments": True,                     # such as which picture goes on the tile
         "capture_repr": (),                                 # what a chapter wants shown, it prints
         "thumbnail_size": (480, 320),
         "write_computation_times": False,
