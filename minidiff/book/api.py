@@ -42,7 +42,7 @@ def used(room: str, name: str, codes: dict[Path, str]) -> str:
     ways = {"minidiff": "md", "functional": "F|functional"}.get(last, last)
     said = re.compile(rf"\b(?:{ways})\.{name}\b")
     found = [f":doc:`{works.number(chapter)} <../chapters/{chapter.stem}>`" for chapter, code in codes.items() if said.search(code)]
-    return f"In chapter {', '.join(found)}." if found else ""
+    return f"In chapter{'s' * (len(found) > 1)} {', '.join(found)}." if found else ""
 
 
 def entry(room: str, name: str, thing: Any, codes: dict[Path, str]) -> list[str]:

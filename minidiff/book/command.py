@@ -89,6 +89,7 @@ def options(run: list[int] | None) -> dict[str, Any]:
         "extensions": ["sphinx.ext.autodoc", "sphinx_gallery.gen_gallery", "myst_parser", "sphinx_design", "minidiff.book.extension"],
         "exclude_patterns": ["scripts", "examples", "results"],
         "myst_heading_anchors": 3,
+        "myst_enable_extensions": ["colon_fence"],
         "html_theme": "furo",
         "html_math_renderer": "katex",
         "html_static_path": ["static"],
@@ -120,6 +121,7 @@ def build(folder: Path, run: list[int] | None) -> tuple[int, dict[str, float]]:
         with patch_docutils(None), docutils_namespace():
             app = Sphinx(folder / "pages", None, folder / "site", folder / "trees", "html", settings,
                          status=sys.stdout, warning=sys.stderr, warningiserror=True)  # fmt: skip
+            app.builder.epilog = ""                         # it would name a folder that is about to move
             app.build()
         return app.statuscode, times(report)
     except SphinxError as error:                            # a chapter's traceback, whole

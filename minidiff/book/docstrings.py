@@ -13,6 +13,8 @@ from collections.abc import Iterable
 CODE = re.compile(r"(?::[a-z:]+:)?(`{1,2})([^`\n]+?)\1")
 SPECIAL = re.compile(r"([\\*_|`<>\[\]:])")
 FORMULA = re.compile(r"^[^ ].* [=≈] .*$")
+SHAPES = re.compile(r"([A-Za-z`][^=≈]*\S) {2,}# (.+)")       # a sentence, and behind it what shapes it is about
+ROLE = re.compile(r":[a-z]+:(?=`)")
 
 
 def escaped(text: str) -> str:
@@ -52,11 +54,14 @@ def as_rst(docstring: str) -> list[str]:
 
     def close() -> None:
         if block:
-            lines.extend(["::", "", *("    " + line if line else "" for line in block), ""])
+            lines.extend(["::", "", *("    " + ROLE.sub("", line) if line else "" for line in block), ""])
             block.clear()
 
     for paragraph in paragraphs(docstring):
-        if is_prose(paragraph) and not all(FORMULA.match(line) and "`" not in line for line in paragraph):
+        if len(paragraph) == 1 and (said := SHAPES.fullmatch(paragraph[0])):
+            close()
+            lines += [f"{escaped(said[1])} {_code(said[2])}", ""]
+        elif is_prose(paragraph) and not all(FORMULA.match(line) and "`" not in line for line in paragraph):
             close()
             lines += [escaped(" ".join(paragraph)), ""]
         else:

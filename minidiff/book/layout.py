@@ -104,7 +104,7 @@ def notation_page(chapters: Sequence[Path]) -> str:
 
 def references_page(chapters: Sequence[Path]) -> str:
     """Every work that a chapter recommends."""
-    rows = [f"* {w.authors}, *{w.title}*, {w.rest}. Chapter {numbered(w.chapters, chapters)}" for w in works.collect(chapters)]
+    rows = [f"* {w.authors}, *{w.title}*, {w.rest}. Chapter{'s' * (len(w.chapters) > 1)} {numbered(w.chapters, chapters)}" for w in works.collect(chapters)]
     return ("References\n==========\n\nThe works that the chapters recommend, by author, with the chapters that do. "
             "What is worth reading in each stands at the chapter's end.\n\n" + "\n".join(rows) + "\n")  # fmt: skip
 
