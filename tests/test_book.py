@@ -94,6 +94,7 @@ def test_the_lectures_name_only_exercises_that_there_are():
         ("[a](minidiff/kernels/README.md)", "README.md", "[a](kernels.md)"),
         ("[a](pyproject.toml)", "README.md", "a"),
         ("[a](https://example.org/a)", "README.md", "[a](https://example.org/a)"),
+        ("`f[0](x)` and\n```\na[i](x)\n```\n", "README.md", "`f[0](x)` and\n```\na[i](x)\n```\n"),
         ("takes <!--= x.json a {} -->3<!--/--> s", "README.md", "takes 3 s"),
     ],
 )

@@ -46,6 +46,8 @@ def led(text: str, page: str, there: Callable[[str], bool]) -> str:
 
     def turn(found: re.Match[str]) -> str:
         mark, words, target = found.groups()
+        if target is None:                                  # code, in which brackets are brackets
+            return found[0]
         path, hash_, anchor = target.partition("#")
         if "://" in target or not path:
             return found[0]
@@ -60,7 +62,7 @@ def led(text: str, page: str, there: Callable[[str], bool]) -> str:
         return f"{mark}[{words}]({new}{hash_}{anchor})" if new and there(path) else words
 
     text = re.sub(r"<!--.*?-->", "", text, flags=re.S)
-    return re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", turn, text)
+    return re.sub(r"(?s:```.*?```)|`[^`\n]*`|(!?)\[([^\]]*)\]\(([^)\s]+)\)", turn, text)
 
 
 def part(text: str, first: str, last: str) -> str:
@@ -72,9 +74,9 @@ def part(text: str, first: str, last: str) -> str:
 # ------------------------------------------------------------------------------------------------ tables
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], widths: str = "auto") -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in reStructuredText."""
-    lines = [".. list-table::", "   :header-rows: 1", f"   :widths: {widths}", ""]
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: auto", ""]
     for row in [heads, *rows]:
         lines += [f"   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(row)]
     return "\n".join(lines) + "\n"
