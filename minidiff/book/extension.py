@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
 from .docstrings import as_rst
@@ -40,6 +41,22 @@ def _number(app: Sphinx, doctree: nodes.document) -> None:
         title.insert(0, nodes.Text(f"{int(found[1])}. "))
 
 
+def _lead(app: Sphinx, doctree: nodes.document) -> None:
+    """Make "chapter 8", wherever prose says it, lead there."""
+    pages = {int(page[9:11]): page for page in app.env.found_docs if re.match(r"chapters/\d\d_", page)}
+    for text in [text for text in doctree.findall(nodes.Text) if isinstance(text.parent, nodes.paragraph)]:
+        new: list[nodes.Node] = []
+        for words in re.split(r"(\b[Cc]hapter \d+\b)", text.astext()):
+            page = pages.get(int(words.split()[1])) if re.fullmatch(r"[Cc]hapter \d+", words) else None
+            if page is None or page == app.env.docname:
+                new.append(nodes.Text(words))
+            else:
+                new.append(pending_xref("", nodes.inline("", words), refdomain="std", reftype="doc", reftarget=f"/{page}", refexplicit=True,
+                                        refwarn=True, refdoc=app.env.docname))  # fmt: skip
+        if len(new) > 1:
+            text.parent.replace(text, new)
+
+
 def _images(app: Sphinx) -> None:
     """The films are WebP, which every browser shows."""
     if "image/webp" not in app.builder.supported_image_types:
@@ -54,5 +71,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
         app.add_js_file(file, loading_method="defer")
     app.connect("autodoc-process-docstring", _docstring)
     app.connect("doctree-read", _number, priority=1)
+    app.connect("doctree-read", _lead)
     app.connect("builder-inited", _images)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
