@@ -195,6 +195,7 @@ for (step, curve), colour in zip(curves.items(), COLOURS[4::-2], strict=True):
 ax.set(xlabel="x", ylabel="y")
 ax.legend()
 fig.tight_layout()
+# sphinx_gallery_thumbnail_number = 2
 plt.show()
 assert losses[-1] < 0.01 < 0.1 < losses[0]
 

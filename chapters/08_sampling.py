@@ -185,6 +185,7 @@ for row in range(8):
     axes[row, 0].text(-5, 16, name, ha="right", va="center", color=MUTED)
 fig.text(0.085, 0.96, "after step", size=9, color=MUTED, ha="right", va="bottom")
 fig.subplots_adjust(left=0.09, right=0.995, bottom=0.005, top=0.955, wspace=0.06, hspace=0.06)
+# sphinx_gallery_thumbnail_number = 2
 plt.show()
 
 # %%

@@ -209,6 +209,7 @@ for ax in (left, right):
     ax.grid(True)
 left.legend(loc="lower left", ncols=2)
 fig.tight_layout()
+# sphinx_gallery_thumbnail_number = 2
 plt.show()
 
 # %%

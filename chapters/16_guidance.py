@@ -266,6 +266,7 @@ ax.imshow(sheet, cmap="gray", vmin=-1, vmax=1)
 ax.set(yticks=range(16, 7 * 32, 32), yticklabels=drawn, xticks=(48, 144, 240, 336), xticklabels=("asked for 2", "3", "5", "8"))
 ax.tick_params(length=0)
 fig.tight_layout()
+# sphinx_gallery_thumbnail_number = 2
 plt.show()
 
 # %%

@@ -60,7 +60,7 @@ def say(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, st
 
 # ------------------------------------------------------------------------------------------------ help
 
-COMMANDS = ("demo", "train", "sample", "evaluate", "export", "import", "runs", "summary", "plot", "data", "bench", "exercises")
+COMMANDS = ("demo", "train", "sample", "evaluate", "export", "import", "runs", "summary", "plot", "data", "bench", "exercises", "book")
 
 
 def test_help_names_every_command_and_leaves_with_0(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,76 @@
+"""What the book asks of Sphinx: formulas by a KaTeX that comes along, docstrings as they were typed, numbered chapters."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+
+from .docstrings import as_rst
+
+
+def _inline(self: Any, node: nodes.Element) -> None:
+    self.body.append(f'<span class="formula">{html.escape(node.astext())}</span>')
+    raise nodes.SkipNode
+
+
+def _block(self: Any, node: nodes.Element) -> None:
+    self.body.append(f'<div class="formula">{html.escape(together(node.astext()))}</div>\n')
+    raise nodes.SkipNode
+
+
+def together(text: str) -> str:
+    r"""A displayed formula as KaTeX wants it: lines that break or line up need to be told so."""
+    lines = [re.sub(r"\s+", " ", part).strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+    lines = [rf"\begin{{aligned}}{line}\end{{aligned}}" if ("&" in line or r"\\" in line) and r"\begin" not in line else line for line in lines]
+    return lines[0] if len(lines) == 1 else r"\begin{gathered}" + r" \\ ".join(lines) + r"\end{gathered}"
+
+
+def _docstring(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    lines[:] = as_rst("\n".join(lines))
+
+
+def _number(app: Sphinx, doctree: nodes.document) -> None:
+    """Put a chapter's number before its title, for the heading, the sidebar and the links from page to page."""
+    if found := re.match(r"chapters/(\d\d)_", app.env.docname):
+        title = next(iter(doctree.findall(nodes.title)))
+        title.insert(0, nodes.Text(f"{int(found[1])}. "))
+
+
+def _lead(app: Sphinx, doctree: nodes.document) -> None:
+    """Make "chapter 8", wherever prose says it, lead there."""
+    pages = {int(page[9:11]): page for page in app.env.found_docs if re.match(r"chapters/\d\d_", page)}
+    for text in [text for text in doctree.findall(nodes.Text) if isinstance(text.parent, nodes.paragraph)]:
+        new: list[nodes.Node] = []
+        for words in re.split(r"(\b[Cc]hapter \d+\b)", text.astext()):
+            page = pages.get(int(words.split()[1])) if re.fullmatch(r"[Cc]hapter \d+", words) else None
+            if page is None or page == app.env.docname:
+                new.append(nodes.Text(words))
+            else:
+                new.append(pending_xref("", nodes.inline("", words), refdomain="std", reftype="doc", reftarget=f"/{page}", refexplicit=True,
+                                        refwarn=True, refdoc=app.env.docname))  # fmt: skip
+        if len(new) > 1:
+            text.parent.replace(text, new)
+
+
+def _images(app: Sphinx) -> None:
+    """The films are WebP, which every browser shows."""
+    if "image/webp" not in app.builder.supported_image_types:
+        app.builder.supported_image_types = [*app.builder.supported_image_types, "image/webp"]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_html_math_renderer("katex", inline_renderers=(_inline, None), block_renderers=(_block, None))
+    for file in ("katex/katex.min.css", "book.css"):
+        app.add_css_file(file)
+    for file in ("katex/katex.min.js", "formulas.js"):
+        app.add_js_file(file, loading_method="defer")
+    app.connect("autodoc-process-docstring", _docstring)
+    app.connect("doctree-read", _number, priority=1)
+    app.connect("doctree-read", _lead)
+    app.connect("builder-inited", _images)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
