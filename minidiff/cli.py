@@ -347,7 +347,7 @@ def _add_kernels(commands: Any) -> None:
 
 def _add_book(commands: Any) -> None:
     p = _command(commands, "book", _book, "build the book as a site that needs no network (extra `book`)",
-                 "  minidiff book                         all chapters run, about 10 minutes on two cores\n"
+                 "  minidiff book                         all chapters run, a few minutes on two cores\n"
                  "  minidiff book --chapters 3 5          run these, lay the others out without results\n"
                  "  minidiff book --no-run --out draft    lay out everything, run nothing")
     p.add_argument("--out", default="minidiff-book", metavar="DIR", help="folder of the site: new, empty or an earlier book (default: %(default)s)")

@@ -128,7 +128,7 @@ def records_table(results: Path) -> str:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         command, commit = str(record.get("command") or ""), str(record.get("commit") or "")
         rows.append((f":download:`{path.name} <results/{path.name}>`", f"``{command}``" if command else "",
-                     str(record.get("time") or record.get("started") or "")[:10], f"``{commit[:7]}``" if commit else ""))  # fmt: skip
+                     str(record.get("time") or record.get("started") or "")[:10].replace("-", "\N{NON-BREAKING HYPHEN}"), f"``{commit[:7]}``" if commit else ""))  # fmt: skip
     return table(("record", "made by", "on", "at commit"), rows)
 
 
