@@ -4,7 +4,6 @@ Without the extra `book` the pages' sources are still checked, and what needs Sp
 """
 
 import argparse
-import html
 import io
 import json
 import os
@@ -22,6 +21,8 @@ import pytest
 
 from minidiff import cli
 from minidiff.book import alone, api, command, docstrings, layout, notation, works
+from minidiff.book.formulas import lines_of, picture, plain
+from minidiff.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = layout.chapter_files()
@@ -319,10 +320,24 @@ def test_the_records_are_there(site):
 
 
 @EXTRA
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node to run KaTeX")
-def test_katex_can_set_every_formula(site):
-    found = {html.unescape(f) for page in site.rglob("*.html") for f in re.findall(r'class="formula">(.*?)</', page.read_text(encoding="utf-8"), flags=re.S)}
-    program = "const katex = require(process.argv[1]); for (const f of JSON.parse(require('fs').readFileSync(0))) katex.renderToString(f, {displayMode: true})"
-    katex = layout.HERE / "static" / "katex" / "katex.min.js"
-    done = subprocess.run(["node", "-e", program, str(katex)], input=json.dumps(sorted(found)), capture_output=True, text=True)
-    assert len(found) > 100 and (done.returncode, done.stderr) == (0, ""), done.stderr
+def test_every_formula_is_a_picture_that_says_its_tex(site):
+    found = [f for page in site.rglob("*.html") for f in re.findall(r'class="formula">(.*?)</(?:span|div)>', page.read_text(encoding="utf-8"), flags=re.S)]
+    assert len(found) > 100
+    for formula in found:
+        assert re.fullmatch(r'(<img class="tex" alt="[^"]+" style="[^"]+" src="data:image/svg\+xml;base64,[\w+/=]+">(<br>)?)+', formula)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.stem)
+def test_every_formula_of_a_chapter_can_be_set(chapter):
+    for tex in formulas(chapter):
+        for line in lines_of(tex):
+            assert picture(line).startswith("<img")
+
+
+def test_what_mathtext_does_not_know_is_said_in_other_words():
+    assert plain(r"\underbrace{a_{1} + b}_{\text{two terms}} \mid \tfrac12") == r"a_{1} + b\;(\mathrm{two\ terms}) \,|\, \frac{1}{2}"
+    assert lines_of("a &= b \\\\ &= c\n\n  d") == ["a &= b", "&= c", "d"]
+    with pytest.raises(BadInput, match="book: the formula .* cannot be set: "):
+        picture(r"\nosuchthing{x}")
+    with pytest.raises(BadInput, match="book: a brace stays open in the formula "):
+        plain(r"\underbrace{a + b")

@@ -90,7 +90,7 @@ def options(run: list[int] | None) -> dict[str, Any]:
         "myst_heading_anchors": 3,
         "myst_enable_extensions": ["colon_fence"],
         "html_theme": "furo",
-        "html_math_renderer": "katex",
+        "html_math_renderer": "pictures",
         "html_static_path": ["static"],
         "html_copy_source": False,
         "html_theme_options": {"navigation_with_keys": True},

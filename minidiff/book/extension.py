@@ -1,8 +1,7 @@
-"""What the book asks of Sphinx: formulas by a KaTeX that comes along, docstrings as they were typed, numbered chapters."""
+"""What the book asks of Sphinx: formulas as pictures, docstrings as they were typed, numbered chapters."""
 
 from __future__ import annotations
 
-import html
 import re
 from typing import Any
 
@@ -11,23 +10,17 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
 from .docstrings import as_rst
+from .formulas import lines_of, picture
 
 
 def _inline(self: Any, node: nodes.Element) -> None:
-    self.body.append(f'<span class="formula">{html.escape(node.astext())}</span>')
+    self.body.append(f'<span class="formula">{picture(node.astext())}</span>')
     raise nodes.SkipNode
 
 
 def _block(self: Any, node: nodes.Element) -> None:
-    self.body.append(f'<div class="formula">{html.escape(together(node.astext()))}</div>\n')
+    self.body.append(f'<div class="formula">{"<br>".join(map(picture, lines_of(node.astext())))}</div>\n')
     raise nodes.SkipNode
-
-
-def together(text: str) -> str:
-    r"""A displayed formula as KaTeX wants it: lines that break or line up need to be told so."""
-    lines = [re.sub(r"\s+", " ", part).strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
-    lines = [rf"\begin{{aligned}}{line}\end{{aligned}}" if ("&" in line or r"\\" in line) and r"\begin" not in line else line for line in lines]
-    return lines[0] if len(lines) == 1 else r"\begin{gathered}" + r" \\ ".join(lines) + r"\end{gathered}"
 
 
 def _docstring(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
@@ -64,11 +57,8 @@ def _images(app: Sphinx) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    app.add_html_math_renderer("katex", inline_renderers=(_inline, None), block_renderers=(_block, None))
-    for file in ("katex/katex.min.css", "book.css"):
-        app.add_css_file(file)
-    for file in ("katex/katex.min.js", "formulas.js"):
-        app.add_js_file(file, loading_method="defer")
+    app.add_html_math_renderer("pictures", inline_renderers=(_inline, None), block_renderers=(_block, None))
+    app.add_css_file("book.css")
     app.connect("autodoc-process-docstring", _docstring)
     app.connect("doctree-read", _number, priority=1)
     app.connect("doctree-read", _lead)

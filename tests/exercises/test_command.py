@@ -273,7 +273,9 @@ def test_reset_asks_at_a_terminal(answer, kept, folder, say, monkeypatch):
 
 def test_watch_checks_what_is_saved_and_leaves_by_ctrl_c(folder):
     process = subprocess.Popen([sys.executable, "-u", "-m", "minidiff", "exercises", "watch"], cwd=folder.parent, env=ENVIRONMENT, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, encoding="utf-8")  # fmt: skip
+                               stderr=subprocess.PIPE, text=True, encoding="utf-8",
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
+    # (A process that was started in the background may have inherited that Ctrl-C is not for it.)
     try:
         assert process.stdout.readline().startswith("watching minidiff-exercises; Ctrl-C ends it") and process.stdout.readline().startswith("next: ")
         write(folder, "guided", "def guided(cond, uncond, w):\n    return (1 - w) * cond + w * uncond\n")

@@ -45,7 +45,8 @@ def test_there_are_enough_of_them_and_the_record_counts_them_rightly():
 
 def test_there_is_something_to_do_for_nearly_every_chapter():
     chapters = {int(path.name[:2]) for path in (ROOT / "chapters").glob("[0-9][0-9]_*.py")}
-    assert {task.chapter for task in TASKS.values()} == chapters
+    without = {19, 20, 21}          # whole runs, several processes, and another's network: nothing for a function of a few lines
+    assert {task.chapter for task in TASKS.values()} == chapters - without
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)

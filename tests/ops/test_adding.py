@@ -38,7 +38,7 @@ def follow(command, root):
     """Run a command of the recipe in the copy; what it printed."""
     argv = [sys.executable if word == "python" else word for word in shlex.split(command)]
     if "pytest" in argv:
-        argv += ["-p", "no:cacheprovider", "-p", "no:randomly"]
+        argv += ["-p", "no:cacheprovider", "-p", "no:randomly", "-n", "0"]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     for name in [name for name in environment if name.startswith("PYTEST_")]:
         del environment[name]

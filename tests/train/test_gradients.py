@@ -40,7 +40,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(name: str, choices: dict
     loss, found = _gradients(NETWORKS[name], c.replace(accumulate=parts))
     assert loss == pytest.approx(whole, rel=1e-6)
     for path, g in expected.items():
-        np.testing.assert_allclose(found[path], g, rtol=0, atol=2e-5 * max(np.abs(g).max(), 1e-3), err_msg=path)
+        np.testing.assert_allclose(found[path], g, rtol=0, atol=2e-5 * max(np.abs(g).max(), 1e-2), err_msg=path)
 
 
 def test_parts_with_noise_of_their_own_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
