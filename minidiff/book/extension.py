@@ -57,6 +57,7 @@ def _images(app: Sphinx) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    """What Sphinx calls to have all this."""
     app.add_html_math_renderer("pictures", inline_renderers=(_inline, None), block_renderers=(_block, None))
     app.add_css_file("book.css")
     app.connect("autodoc-process-docstring", _docstring)

@@ -103,8 +103,10 @@ class StyleScale:
         return self.told(row[None])[0]
 
     def to_json(self) -> dict[str, Any]:
+        """The scale as plain JSON values, for a checkpoint."""
         return {"names": list(self.names), "mean": list(self.mean), "deviation": list(self.deviation)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> StyleScale:
+        """The opposite of :meth:`to_json`."""
         return cls(tuple(values["names"]), tuple(values["mean"]), tuple(values["deviation"]))

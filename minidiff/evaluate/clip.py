@@ -51,6 +51,7 @@ class Clip:
 
     @property
     def trained(self) -> bool:
+        """Whether the weights have learned anything."""
         return self.weights != RANDOM
 
     @property
@@ -61,6 +62,7 @@ class Clip:
 
     @property
     def parameters(self) -> int:
+        """How many numbers the model has learned."""
         return sum(p.numel() for p in self.model.parameters())
 
     @property

@@ -76,6 +76,7 @@ class Prompted:
 
     @property
     def score(self) -> float:
+        """What the two good prompts get together."""
         return self.handwritten + self.clear
 
     def to_json(self) -> dict[str, Any]:

@@ -114,10 +114,12 @@ class Nearest:
 
     @property
     def close(self) -> float:
+        """The share of samples nearer to a training image than all but CLOSE of the held-out ones are, 0 … 1."""
         return float((self.distance < np.quantile(self.held_out, CLOSE)).mean())
 
     @property
     def ratio(self) -> float:
+        """The median distance of samples over that of held-out images."""
         return float(np.median(self.distance) / np.median(self.held_out))
 
     def of_held_out(self) -> Nearest:

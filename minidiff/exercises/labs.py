@@ -62,6 +62,7 @@ def is_lab(given: str) -> bool:
 
 
 def healthy_text() -> str:
+    """The training script without a fault."""
     return Path(__file__).with_name("lab_script.py").read_text(encoding="utf-8")
 
 

@@ -46,6 +46,7 @@ class Verdict:
     cause: str = ""
 
     def to_json(self) -> dict[str, Any]:
+        """The verdict as plain JSON values."""
         return asdict(self)
 
 

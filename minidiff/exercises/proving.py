@@ -32,9 +32,11 @@ class Proof:
 
     @property
     def holds(self) -> bool:
+        """Whether nothing speaks against it."""
         return not self.against
 
     def to_json(self) -> dict[str, Any]:
+        """The counts as plain JSON values."""
         return dict(vars(self))
 
     def __str__(self) -> str:

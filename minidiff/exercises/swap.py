@@ -235,6 +235,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
+        """Whether the learner's training and pictures are the library's, to rounding."""
         return bool(self.calls and self.apart < EQUAL and self.pixels < 20 * EQUAL)                # a NaN is not below
 
     def __str__(self) -> str:

@@ -71,14 +71,17 @@ class Task:
 
     @property
     def name(self) -> str:
+        """The name of the function to be written."""
         return self.solution.__name__
 
     @property
     def parameters(self) -> list[str]:
+        """Its arguments, by name."""
         return list(inspect.signature(self.solution).parameters)
 
     @property
     def mistakes(self) -> list[Slip]:
+        """The known mistakes: each a change of the solution's text, with its cause."""
         return [Slip(*slip) for slip in self.slips]
 
     def arguments(self) -> list[tuple[Any, ...]]:
@@ -118,6 +121,7 @@ class Task:
                 f"    minidiff exercises check {self.name}\n    minidiff exercises hint {self.name}\n")  # fmt: skip
 
     def solution_file(self) -> str:
+        """The learner's file as it would be, solved."""
         return self.file(self.source())
 
     def wrong_file(self, slip: Slip) -> str:
@@ -181,21 +185,26 @@ class KernelTask(Task):
     suffix: ClassVar[str] = ".cu"
 
     def source(self) -> str:
+        """The CUDA text."""
         return self.code
 
     def stub(self) -> str:
+        """The text that the learner starts from."""
         before, _, _ = self.code.partition(") {\n")
         return self.file(f"{before}) {{\n  {self.unwritten}\n}}\n")
 
     @property
     def unwritten(self) -> str:
+        """The line that stands in the stub for the kernel."""
         return "// write the kernel here, and take this line away"
 
     def file(self, function: str) -> str:
+        """The whole text of a learner's file around this function: heading, statement, function."""
         comment = "".join(f"// {line}".rstrip() + "\n" for line in [*self.heading.splitlines(), "", *self.statement().splitlines()])
         return f"{comment}\n{function}"
 
     def load(self, path: Path) -> Callable[..., Any]:
+        """The kernel as a function of arrays, run in emulation."""
         text = path.read_text(encoding="utf-8")
         if self.unwritten in text:
             raise NotImplementedError(f"{self.name} is yet to be written")

@@ -68,6 +68,7 @@ class Workspace:
     # ------------------------------------------------------------------------------ files
 
     def path(self, task: Task) -> Path:
+        """The learner's file of a task."""
         return self.folder / f"{list(TASKS).index(task.name) + 1:02}_{task.name}{task.suffix}"
 
     def written(self, task: Task) -> Path:
@@ -120,6 +121,7 @@ class Workspace:
         self.note(verdict.task, **changes)
 
     def passed(self) -> list[str]:
+        """The names of the tasks that have been passed."""
         return [name for name in TASKS if self.of(name)["passed"]]
 
     def next(self) -> Task | None:

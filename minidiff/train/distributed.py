@@ -119,6 +119,7 @@ class MPIRanks(Ranks):
         self._nccl: Any = None
 
     def sum(self, flat: Array) -> None:
+        """By MPI, on GPUs by NCCL where there is one."""
         if backend.device_of(flat) == "cpu":
             self._comm.Allreduce(self._MPI.IN_PLACE, flat, op=self._MPI.SUM)
         elif (nccl := self._communicator()) is not None:
@@ -129,15 +130,19 @@ class MPIRanks(Ranks):
             flat.set(there)
 
     def share(self, value: Any) -> Any:
+        """By MPI's broadcast."""
         return self._comm.bcast(value)
 
     def all(self, value: Any) -> list[Any]:
+        """By MPI's allgather."""
         return self._comm.allgather(value)
 
     def gather(self, value: Any) -> list[Any]:
+        """By MPI's gather."""
         return self._comm.gather(value) or []
 
     def abort(self, status: int) -> NoReturn:
+        """By MPI's Abort, which ends every process of the launcher."""
         sys.stderr.flush()
         sys.stdout.flush()
         self._comm.Abort(status)

@@ -17,6 +17,7 @@ class Follower(Trainer):
     """
 
     def run(self) -> Outcome:
+        """Make the steps, with no lock and no file."""
         return self._run()
 
     def _begin(self) -> None:

@@ -85,10 +85,12 @@ class Match:
 
     @property
     def complete(self) -> bool:
+        """Whether every parameter fits."""
         return not (self.missing or self.unexpected or self.different)
 
     @property
     def counts(self) -> str:
+        """What does not fit, counted, in words."""
         return f"{len(self.missing)} missing, {len(self.unexpected)} unexpected, {len(self.different)} of another shape or type"
 
     def __str__(self) -> str:
