@@ -195,13 +195,14 @@ REPORT = Config(
 
 MNIST = Config(
     # The report's network with the class in every block, and v for a target: at the noisy end, where the class is
-    # decided, the loss then asks for the picture and not for the noise.
-    preset="mnist", data="mnist", steps=4000, batch=64,
-    model={"channels": [32, 64, 128], "condition": "film", "time_dim": 32, "target": "v"},
+    # decided, the loss then asks for the picture and not for the noise. Telling every block takes a fifth of the
+    # parameters, so the bottom is a little narrower and the whole no larger than the report's million.
+    preset="mnist", data="mnist", steps=10_000, batch=64,
+    model={"channels": [32, 64, 112], "condition": "film", "time_dim": 32, "target": "v"},
     schedule={"name": "cosine", "T": 100},
     optimizer="adamw", lr=2e-3, lr_schedule="cosine", warmup=200, lr_floor=1e-5,
-    clip=1.0, ema=0.998, drop=0.1,
-    sheet_every=1000, guidance=1.0, checkpoint_every=250,
+    clip=1.0, ema=0.999, drop=0.1,
+    sheet_every=2500, guidance=1.0, checkpoint_every=500,
 )
 
 TINY = Config(
