@@ -199,6 +199,7 @@ def _add_evaluate(commands: Any) -> None:
                  "  minidiff evaluate samples.npz\n"
                  "  minidiff evaluate mnist --n 1000 --card card.png --json verdict.json\n"
                  "  minidiff evaluate mnist --n 1000 --sampler ddim --steps 25 --json verdict.json\n"
+                 "  minidiff evaluate mnist --n 10000 --pupil --json verdict.json\n"
                  "  minidiff evaluate samples.npz --clip ViT-B-32 --clip-weights vit-b-32.safetensors")
     p.add_argument("model", metavar="CHECKPOINT|NAME|SAMPLES.npz", help="samples, or a model to draw them with")
     p.add_argument("--n", type=int, default=1000, metavar="N", help="samples to draw, the classes in turn "
@@ -208,6 +209,7 @@ def _add_evaluate(commands: Any) -> None:
     _add_place(p)
     p.add_argument("--reference", default="mnist", metavar="NAME", help="data set to hold them against, or none (default: %(default)s)")
     p.add_argument("--card", metavar="FILE", help="draw a report card (.png .pdf .svg)")
+    p.add_argument("--pupil", action="store_true", help="teach a classifier by the samples alone, and examine it on real digits (two minutes)")
     p.add_argument("--clip", metavar="MODEL", help="show them to CLIP too: a model of open_clip by name, or its configuration (.json)")
     p.add_argument("--clip-weights", metavar="FILE", help="its weights (.safetensors .pt), the tag of some that are on this machine, or random")
     p.add_argument("--json", metavar="FILE", help="write the figures here too")
@@ -672,12 +674,13 @@ def _evaluate_among(group: Any, args: argparse.Namespace) -> int:
         images, labels, drawn = _draw(args, group)
     if not group.first:
         return 0
-    why_not = _why_no_report(args.reference, labels, card)
+    why_not = _why_no_report(args.reference, labels, card or args.pupil)
     verdict = _judged(images, labels, args.reference, why_not, card, Path(args.model).name)
+    taught = {"pupil": _taught(images, labels, args.reference, args.seed)} if args.pupil else {}
     seen = {} if clip is None else {"clip": _seen_by_clip(images, labels, clip, args.reference)}
     if out:
         record = {"command": records.command_line(), "commit": records.commit(), "time": records.now(), **drawn,
-                  "seconds": round(time.perf_counter() - start, 1), "versions": records.versions(), **verdict.to_json(), **seen}
+                  "seconds": round(time.perf_counter() - start, 1), "versions": records.versions(), **verdict.to_json(), **taught, **seen}
         with atomic_path(out) as temporary:
             temporary.write_text(json.dumps(record, indent=1) + "\n")
     return 0
@@ -692,6 +695,15 @@ def _clip(args: argparse.Namespace) -> Any:
             raise BadInput("evaluate: --clip-weights needs --clip, the model that they belong to")
         return None
     return load_clip(args.clip, args.clip_weights, args.device)
+
+
+def _taught(images: Any, labels: Any, reference: str, seed: int) -> dict[str, Any]:
+    """What a classifier learns from the samples alone, printed, as JSON values."""
+    from .evaluate import pupils
+
+    found = pupils(images, labels, reference, seed=seed, progress=sys.stderr.isatty())
+    print(found)
+    return found.to_json()
 
 
 def _seen_by_clip(images: Any, labels: Any, clip: Any, reference: str) -> dict[str, Any]:
@@ -714,8 +726,8 @@ def _check_reference(reference: str) -> None:
 DIGITS = ("mnist", "glyphs")
 
 
-def _why_no_report(reference: str, labels: Any, card: Path | None) -> str:
-    """Why samples of these labels cannot be held against a data set, or nothing. Raises BadInput where a card is asked for."""
+def _why_no_report(reference: str, labels: Any, needed: Any) -> str:
+    """Why samples of these labels cannot be held against a data set, or nothing. Raises BadInput where a card or a pupil needs it."""
     import numpy as np
 
     from . import data
@@ -730,8 +742,8 @@ def _why_no_report(reference: str, labels: Any, card: Path | None) -> str:
         why = f"{n:,} samples are too {'few' if n < least else 'many'} to be held against {reference}; {least} to {most:,} would do"
     else:
         why = f"class {rare[0]} has too few samples, or is none" if rare else ""
-    if why and card:
-        raise BadInput(f"evaluate: no --card: {why}")
+    if why and needed:
+        raise BadInput(f"evaluate: neither card nor pupil: {why}")
     return why
 
 
@@ -766,7 +778,7 @@ def _draw(args: argparse.Namespace, group: Any) -> tuple[Any, Any, dict[str, Any
     labels = np.arange(args.n) % len(loaded.classes)
     options = _sampling("evaluate", args, loaded)
     _check_judgeable(loaded)
-    _why_no_report(args.reference, labels, Path(args.card) if args.card else None)
+    _why_no_report(args.reference, labels, args.card or args.pupil)
     with backend.precision(args.precision), _Counted(loaded.model) as counted:
         images = _shared_out(group, loaded, labels, options)
     g, style = options.pop("guidance"), options.pop("style")
