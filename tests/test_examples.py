@@ -253,3 +253,30 @@ def test_best_of_n_chooses_by_the_judge_and_tells_the_cost(tmp_path: Path) -> No
 def test_best_of_n_says_what_is_wrong(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     done = run("best_of_n", *arguments, folder=tmp_path)
     assert (done.returncode, done.stderr) == (2, message)
+
+
+def test_epochs_judges_every_checkpoint_of_a_run(tmp_path: Path) -> None:
+    command = ("train", "--data", "glyphs", "--preset", "tiny", "--steps", "4", "--out", "r", "--set", "keep=0", "checkpoint_every=2",
+               "sheet_every=0", "batch=8", "model.channels=8,8", "validate=0")  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-m", "minidiff", *command], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    done = run("epochs", "r", "--n", "10", "--steps", "2", "--sampler", "ddim", "--guidance", "0", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "r-epochs.json").read_text())["rows"]
+    logged = [json.loads(line)["loss"] for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4]
+    assert [row["loss"] for row in rows] == pytest.approx([sum(logged[:2]) / 2, sum(logged[2:]) / 2])
+    assert rows[0]["frechet"] != rows[1]["frechet"] and rows[1]["epoch"] == pytest.approx(0.00267)
+    assert Image.open(tmp_path / "r-epochs.png").size[0] > 700
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere",), "epochs: nowhere is no run with checkpoints; minidiff train --out nowhere --set keep=0 makes one that keeps them all\n"),
+        (("r", "--n", "9"), "epochs: --n must be at least 10, one of each digit; got 9\n"),
+    ],
+)
+def test_epochs_says_what_is_wrong(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = run("epochs", *arguments, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (2, message)
