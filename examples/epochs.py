@@ -51,7 +51,7 @@ def judged(path: Path, args: argparse.Namespace) -> tuple[np.ndarray, dict[str, 
 @house_look
 def sheet(rows: list[dict[str, Any]], pictures: list[np.ndarray]) -> Any:
     """A row for each checkpoint, the same ten digits in each."""
-    width, head, row_height = 6.4, 0.45, 0.4
+    width, head, row_height = 6.9, 0.45, 0.4
     height = head + row_height * len(rows)
     fig = new_figure(width, height, layout=None)
     ax = fig.add_axes((0.13, 0.0, 10 * row_height / width, 1 - head / height))
@@ -90,7 +90,7 @@ def main() -> int:
         for step, path in found:
             images, says = judged(path, args)
             since = [row for row in logged if before < row["step"] <= step]
-            rows.append({"epoch": since[-1]["epoch"], "step": step, "loss": float(np.mean([row["loss"] for row in since])), **says})
+            rows.append({"epoch": round(since[-1]["epoch"], 3), "step": step, "loss": float(np.mean([row["loss"] for row in since])), **says})
             pictures.append(images[:10])
             before = step
             print(f"epoch {rows[-1]['epoch']:5.2f}  loss {rows[-1]['loss']:.4f}  class accuracy {says['class_accuracy']:6.1%}"

@@ -84,7 +84,13 @@ def verdict(path: Path | str, args: argparse.Namespace, sampler: str = "ddpm", s
                               seed=args.seed, batch_size=100, progress=sys.stderr.isatty())  # fmt: skip
     seconds, found, cloud = time.perf_counter() - start, evaluate.judge_samples(images, labels), evaluate.sample_frechet(images)
     return {"class_accuracy": found.accuracy, "interval_95": list(found.interval), "frechet": cloud.distance, "frechet_floor": cloud.floor,
-            "frechet_noise": cloud.noise, "sampler": sampler, "steps": steps, "seconds_of_sampling": round(seconds, 1)}  # fmt: skip
+            "frechet_noise": cloud.noise, "grey": grey(images), "sampler": sampler, "steps": steps, "seconds_of_sampling": round(seconds, 1)}  # fmt: skip
+
+
+def grey(images: np.ndarray) -> float:
+    """How blurry strokes are: of the pixels that are not black, x > −0.5, the share that is not white either, x < 0.5."""
+    ink = images > -0.5
+    return float((ink & (images < 0.5)).sum() / max(ink.sum(), 1))
 
 
 def config_of(changes: dict[str, Any], args: argparse.Namespace, **others: Any) -> train.Config:
@@ -104,7 +110,7 @@ def run_recipes(args: argparse.Namespace) -> list[dict[str, Any]]:
         runs = [of_seed(name, changes, args, args.seed + k) for k in range(args.seeds)]
         row = {"recipe": name, "what": what, "parameters": runs[0]["parameters"], "frechet_floor": runs[0]["frechet_floor"],
                "frechet_noise": runs[0]["frechet_noise"]}  # fmt: skip
-        for key in ("class_accuracy", "frechet"):
+        for key in ("class_accuracy", "frechet", "grey"):
             values = np.array([run[key] for run in runs])
             row |= {key: float(values.mean()), f"{key}_deviation": float(values.std(ddof=1)) if len(runs) > 1 else None}
         rows.append({**row, "runs": runs})
@@ -176,6 +182,11 @@ def run_samplers(args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def real(name: str) -> np.ndarray:
+    """Held-out pictures, as a network would draw them."""
+    return md.data.to_model(md.data.load(name, "test").images)
+
+
 PARTS = {"recipes": run_recipes, "sizes": run_sizes, "samplers": run_samplers}
 
 
@@ -211,7 +222,7 @@ def main() -> int:
                 records.write_json(args.json / f"{part}.json", {
                     "command": records.command_line(), "commit": records.commit(), "time": records.now(), "versions": records.versions(),
                     "machine": records.machine("cpu", md.get_num_threads()), "n": args.n, "guidance": args.guidance, "seed": args.seed, "seeds": args.seeds,
-                    "steps_of_training": args.steps, "judge_test_accuracy": evaluate.load_judge().accuracy, "rows": rows,
+                    "steps_of_training": args.steps, "real_grey": grey(real(args.data)[: args.n]), "judge_test_accuracy": evaluate.load_judge().accuracy, "rows": rows,
                 })  # fmt: skip
     except BadInput as error:
         print(f"recipes: {error}", file=sys.stderr)

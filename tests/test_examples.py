@@ -183,6 +183,7 @@ def test_recipes_trains_and_judges_one_choice_and_keeps_what_is_done(tmp_path: P
     record = json.loads((tmp_path / "recipes.json").read_text())
     assert [row["recipe"] for row in record["rows"]] == ["base", "flow"] and record["n"] == 10
     assert all(0 <= row["class_accuracy"] <= 1 and row["frechet"] > row["frechet_floor"] > 0 for row in record["rows"])
+    assert all(0.2 < row["grey"] < 1 for row in record["rows"]) and 0.1 < record["real_grey"] < 0.6
     made = (tmp_path / "runs" / "recipes" / "flow" / "model.npz").stat().st_mtime_ns
     assert run("recipes", "--part", "recipes", *arguments, folder=tmp_path).returncode == 0
     assert (tmp_path / "runs" / "recipes" / "flow" / "model.npz").stat().st_mtime_ns == made
@@ -280,3 +281,41 @@ def test_epochs_judges_every_checkpoint_of_a_run(tmp_path: Path) -> None:
 def test_epochs_says_what_is_wrong(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     done = run("epochs", *arguments, folder=tmp_path)
     assert (done.returncode, done.stderr) == (2, message)
+
+
+def test_report_claims_reads_the_records_and_says_what_is_open(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    row = {"class_accuracy": 0.6, "frechet": 4.0, "grey": 0.3, "recipe": "base"}
+    fails = {**row, "recipe": "no-clock", "class_accuracy": 0.1}
+    (results / "recipes.json").write_text(json.dumps({"command": "made by hand", "real_grey": 0.3, "rows": [row, fails]}))
+    done = run("report_claims", "--results", "results", "--json", ".", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = {row["claim"]: row for row in json.loads((tmp_path / "claims.json").read_text())["rows"]}
+    assert rows["parameters"]["verdict"] == rows["clock"]["verdict"] == "reproduced"
+    assert rows["clock"]["commands"] == ["made by hand"] and "without a time embedding the model fails  —  REPRODUCED" in done.stdout
+    assert rows["skips"]["measured"] == "nothing yet: recipes.json has no recipe no-skips" and rows["skips"]["verdict"] == "open"
+    assert rows["loss"]["measured"] == "nothing yet: there is no report-train.json"
+    (results / "recipes.json").write_text(json.dumps({"command": "made by hand", "rows": [row, {**fails, "class_accuracy": 0.5}]}))
+    done = run("report_claims", "--results", "results", "--only", "clock", folder=tmp_path)
+    assert "NOT REPRODUCED" in done.stdout and "\n    $ made by hand\n" in done.stdout
+
+
+def test_the_committed_claims_are_what_the_records_say(tmp_path: Path) -> None:
+    done = run("report_claims", "--json", ".", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    committed = json.loads((ROOT / "chapters" / "results" / "claims.json").read_text())["rows"]
+    assert json.loads((tmp_path / "claims.json").read_text())["rows"] == committed
+    assert all(row["commands"] for row in committed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--only", "weather"), "report_claims: there is no claim 'weather'; there are parameters, memory, "),
+        (("--json", "nowhere"), "report_claims: --json nowhere: there is no such folder\n"),
+    ],
+)
+def test_report_claims_says_what_is_wrong(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = run("report_claims", *arguments, folder=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith(message)
