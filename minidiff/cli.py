@@ -256,6 +256,7 @@ def _sampling(command: str, args: argparse.Namespace, loaded: Any) -> dict[str, 
         raise BadInput(f"{command}: --steps must be 1 to {T} (the T of this model), got {args.steps}")
     if not -1 <= args.negative < classes:
         raise BadInput(f"{command}: --negative must be a class, 0 to {classes - 1}, or -1; got {args.negative}")
+    _check_heard(command, args, w)
     style = parse_style(command, args.style, loaded.style) if args.style else None
     if args.judge_alone and args.judge is None:
         raise BadInput(f"{command}: --judge-alone needs --judge, how strongly the judge is to lead")
@@ -266,6 +267,27 @@ def _sampling(command: str, args: argparse.Namespace, loaded: Any) -> dict[str, 
     guidance = diffusion.Guidance(w, tuple(args.guidance_interval), args.guidance_rescale, args.negative, **judge)
     return {"sampler": args.sampler, "steps": args.steps, "guidance": guidance, "eta": args.eta, "churn": args.churn,
             "seed": args.seed, "clip": "dynamic" if args.dynamic_clip else not args.no_clip, "variance": args.variance, "style": style}  # fmt: skip
+
+
+def _check_heard(command: str, args: argparse.Namespace, w: float) -> None:
+    """Raises BadInput for an option that would change nothing: who gives one believes that it does."""
+    needs = (("--eta", args.eta != 0, args.sampler == "ddim", "--sampler ddim"), ("--churn", args.churn != 0, args.sampler == "heun", "--sampler heun"),
+             ("--variance", args.variance is not None, args.sampler == "ddpm", "--sampler ddpm"),
+             ("--negative", args.negative != -1, w > 0, "--guidance above 0"),
+             ("--guidance-interval", tuple(args.guidance_interval) != (0.0, 1.0), w > 0, "--guidance above 0"),
+             ("--guidance-rescale", args.guidance_rescale != 0, w > 0, "--guidance above 0"))  # fmt: skip
+    for option, given, heard, needed in needs:
+        if given and not heard:
+            raise BadInput(f"{command}: {option} does nothing without {needed}")
+
+
+def _check_only_models(args: argparse.Namespace) -> None:
+    """Raises BadInput for options of the sampler where the samples are there already."""
+    p = argparse.ArgumentParser()
+    _add_sampler(p)
+    for name, default in vars(p.parse_args([])).items():
+        if getattr(args, name) != default:
+            raise BadInput(f"evaluate: {Path(args.model).name} holds samples, which --{name.replace('_', '-')} cannot change; it is for models")
 
 
 def parse_style(command: str, asked: Sequence[str], scale: Any) -> Any:
@@ -668,6 +690,7 @@ def _evaluate_among(group: Any, args: argparse.Namespace) -> int:
     clip = _clip(args) if group.first else None
     start = time.perf_counter()
     if is_samples(args.model):
+        _check_only_models(args)
         images, labels = read_samples(args.model)
         drawn: dict[str, Any] = {"samples": Path(args.model).name}
     else:

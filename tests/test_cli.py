@@ -147,7 +147,7 @@ BAD = [
     ("sample RUN --steps 11 --out a.png", "sample: --steps must be 1 to 10 (the T of this model), got 11"),
     ("sample RUN --guidance -0.5 --out a.png", "sample: --guidance must be a finite number of at least 0, got -0.5"),
     ("sample RUN --guidance nan --out a.png", "sample: --guidance must be a finite number of at least 0, got nan"),
-    ("sample RUN --eta 2 --out a.png", "sample: eta must lie between 0 and 1, got 2.0"),
+    ("sample RUN --eta 2 --sampler ddim --out a.png", "sample: eta must lie between 0 and 1, got 2.0"),
     ("sample RUN --negative 10 --out a.png", "sample: --negative must be a class, 0 to 9, or -1; got 10"),
     ("sample RUN --guidance-interval 0.5 0.2 --out a.png",
      "sample: the interval of guidance must be two parts of T, 0 <= low <= high <= 1; got (0.5, 0.2)"),
@@ -160,6 +160,11 @@ BAD = [
     ("sample RUN --no-clip --dynamic-clip --out a.png", "sample: argument --dynamic-clip: not allowed with argument --no-clip; see "),
     ("evaluate RUN --reference letters --n 2 --steps 1", "evaluate: unknown --reference 'letters'; it is none or one of mnist, glyphs, "),
     ("evaluate RUN --card a.png --n 2 --steps 1 --reference none", "evaluate: neither card nor pupil: without a --reference"),
+    ("evaluate RUN --n 2 --steps 1 --eta 0.5", "evaluate: --eta does nothing without --sampler ddim"),
+    ("sample RUN --out a.png --steps 1 --sampler ddim --churn 0.5", "sample: --churn does nothing without --sampler heun"),
+    ("sample RUN --out a.png --steps 1 --sampler ddim --variance large", "sample: --variance does nothing without --sampler ddpm"),
+    ("sample RUN --out a.png --steps 1 --guidance 0 --negative 3", "sample: --negative does nothing without --guidance above 0"),
+    ("sample RUN --out a.png --steps 1 --guidance 0 --guidance-interval 0 0.5", "sample: --guidance-interval does nothing without --guidance above 0"),
     ("evaluate RUN --pupil --n 2 --steps 1 --reference none", "evaluate: neither card nor pupil: without a --reference"),
     ("evaluate RUN --card a.png --n 50 --steps 1 --reference glyphs", "evaluate: neither card nor pupil: 50 samples are too few to be held against glyphs; 100 to 2,000 would do"),
     ("train --data glyphs --preset tiny --out new --set model.num_classes=5", "train: model.num_classes is 5, and with glyphs and this recipe it is 10; leave it out"),
@@ -582,3 +587,11 @@ def test_evaluate_holds_samples_against_a_data_set_and_draws_a_card(here: Path, 
     assert found["controls"]["noise"]["frechet"] > found["frechet_floor"] and found["network_evaluations"] == 100 * 2 * 2
     status, out, _ = say(capsys, "evaluate", run, "--n", 20, "--steps", 2, "--reference", "glyphs")
     assert status == 0 and "(the judge's verdict alone: 20 samples are too few to be held against glyphs; 100 to 2,000 would do)" in out
+
+
+def test_samples_that_are_there_take_no_options_of_a_sampler(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert say(capsys, "sample", run, "--classes", "1", "--per-class", 2, "--steps", 1, "--out", "x.npz")[0] == 0
+    assert say(capsys, "evaluate", "x.npz", "--reference", "none")[0] == 0
+    for options, name in ((("--steps", 5), "steps"), (("--guidance", 0), "guidance"), (("--no-clip",), "no-clip"), (("--style", "slant=1"), "style")):
+        status, _, err = say(capsys, "evaluate", "x.npz", *options)
+        assert (status, err) == (2, f"minidiff: evaluate: x.npz holds samples, which --{name} cannot change; it is for models\n")
