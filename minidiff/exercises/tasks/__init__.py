@@ -22,12 +22,22 @@ from . import (
     c16_guidance,
     c17_editing,
     c18_likelihood,
+    c19_checkpoints,
+    c20_machines,
+    c21_clip,
+    c22_judge,
+    c23_evaluating,
+    c24_styles,
+    c25_layers,
+    c26_resampling,
+    c27_attention,
 )
 
 _CHAPTERS = (
     c01_tensor, c02_reverse_mode, c03_gradient_checking, c04_convolution, c05_forward_diffusion, c06_unet, c07_training,
     c08_sampling, c09_gpu, c10_clinic, c11_plane, c12_solvers, c13_targets, c14_flow, c15_conditioning, c16_guidance, c17_editing,
-    c18_likelihood,
+    c18_likelihood, c19_checkpoints, c20_machines, c21_clip, c22_judge, c23_evaluating,
+    c24_styles, c25_layers, c26_resampling, c27_attention,
 )  # fmt: skip
 
 TASKS: dict[str, Task] = {task.name: task for chapter in _CHAPTERS for task in chapter.TASKS}
