@@ -44,7 +44,7 @@ def load(name: str) -> tuple[train.Loaded, data.Dataset]:
         raise BadInput(f"{name}: the judge knows grey digits, 0 to 9, and these are others")
     if loaded.config is None:
         raise BadInput(f"{name} does not say which data it was trained on")
-    return loaded, data.load(loaded.config.data, limit=loaded.config.limit)
+    return loaded, data.load(loaded.config.data, limit=loaded.config.limit, size=loaded.config.image_size)
 
 
 class Asking:
