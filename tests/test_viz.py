@@ -626,5 +626,8 @@ def test_a_folder_that_cannot_be_written_to_is_told(tmp_path, write):
 def test_named_rows_stand_beside_their_names_and_groups():
     written = texts(viz.named_rows(uniform(4, 3, 1, 8, 8), ["in", "out", "there", "back"], ["a", "b"], title="both"))
     assert {"in", "out", "there", "back", "a", "b", "both"} <= set(written)
+    assert {"digit", "x", "y", "z"} <= set(texts(viz.named_rows(uniform(1, 3, 1, 8, 8), ["in"], header=("digit", "xyz"))))
     with pytest.raises(BadInput, match=r"^viz.named_rows: frames must be \(R,K,C,H,W\) with R names and groups of one size, not \(3, 2, 1, 8, 8\), 3 names and 2 groups$"):
         viz.named_rows(uniform(3, 2, 1, 8, 8), ["a", "b", "c"], ["x", "y"])
+    with pytest.raises(BadInput, match=r"^viz.named_rows: the header must have a text for each of 2 columns, not 1$"):
+        viz.named_rows(uniform(1, 2, 1, 8, 8), ["a"], header=("digit", "x"))

@@ -49,6 +49,7 @@ def ink(images: np.ndarray) -> np.ndarray:
 
 
 MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"slant": slant, "weight": weight}
+PART = 500  # pictures measured at once: what they are measured by is a hundred times as large as they are
 
 
 def style_values(dataset: Dataset, names: Sequence[str]) -> np.ndarray:
@@ -59,8 +60,13 @@ def style_values(dataset: Dataset, names: Sequence[str]) -> np.ndarray:
     known = dataset.style or {}
     if unknown := [name for name in names if name not in known and name not in MEASURES]:
         raise BadInput(f"{dataset.name}: nothing is known of the style {unknown[0]!r}; there is {', '.join(dict.fromkeys([*known, *MEASURES]))}")
-    columns = [known[name] if name in known else MEASURES[name](dataset.images) for name in names]
+    columns = [known[name] if name in known else _in_parts(MEASURES[name], dataset.images) for name in names]
     return np.stack(columns, 1).astype(np.float32) if columns else np.empty((len(dataset), 0), np.float32)
+
+
+def _in_parts(measure: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+    """What measure(images) gives, in the memory of PART pictures."""
+    return np.concatenate([measure(images[i : i + PART]) for i in range(0, len(images), PART)] or [np.empty(0)])
 
 
 @dataclass(frozen=True)

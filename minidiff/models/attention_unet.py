@@ -217,7 +217,9 @@ class AttentionUNet(Module):
         stages = [*self.downs, *self.mid, *self.ups]
         parts = [part for s in stages for part in (s.block, s.attention) if part is not None]
         lines = [f"Created {part.describe()}" for part in [*parts, self.clock, self.time_embed]]
-        return "\n".join([*lines, f"Created Embedding: {self.class_embed.extra_repr()}", *size_lines(self)])
+        lines += [f"Created Embedding: {self.class_embed.extra_repr()}"]
+        lines += [f"Created {self.style_embed.describe()}"] if self.style_embed else []
+        return "\n".join([*lines, *size_lines(self)])
 
 
 def _check(

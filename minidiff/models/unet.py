@@ -197,6 +197,7 @@ class UNet(Module):
     def summary(self) -> str:
         """The network's blocks, parameters and memory, in the report's words."""
         blocks = [*self.downs, *self.ups, *([self.clock, self.time_embed] if self.clock else []), self.class_embed]
+        blocks += [self.style_embed] if self.style_embed else []
         return "\n".join([*(f"Created {block.describe()}" for block in blocks), *size_lines(self)])
 
 

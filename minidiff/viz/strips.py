@@ -87,11 +87,13 @@ def film_strip(
 
 
 @house_look
-def named_rows(frames: np.ndarray, names: Sequence[str], groups: Sequence[str] = (), title: str | None = None) -> Figure:
+def named_rows(
+    frames: np.ndarray, names: Sequence[str], groups: Sequence[str] = (), title: str | None = None, header: tuple[str, Sequence[str]] | None = None
+) -> Figure:
     """Rows of pictures with a name beside each: what went in above what came out.
 
     frames: (R,K,C,H,W), R rows of K pictures. names: R texts. groups: a text for every so many rows as make the groups
-    equally large, far left.
+    equally large, far left. header: what the columns are, and K texts above them.
     """
     frames = as_array(frames)
     if frames.ndim != 5 or 0 in frames.shape or len(names) != len(frames) or len(frames) % max(1, len(groups)):
@@ -99,8 +101,11 @@ def named_rows(frames: np.ndarray, names: Sequence[str], groups: Sequence[str] =
             f"viz.named_rows: frames must be (R,K,C,H,W) with R names and groups of one size, not {frames.shape}, "
             f"{len(names)} names and {len(groups)} groups"
         )
+    if header is not None and len(header[1]) != frames.shape[1]:
+        raise BadInput(f"viz.named_rows: the header must have a text for each of {frames.shape[1]} columns, not {len(header[1])}")
     rows = len(frames) // max(1, len(groups))
-    return PictureTable(pixel_rows(frames), groups=groups, rows_per_group=rows, row_labels=names, title=title).draw()
+    above = () if header is None else (header,)
+    return PictureTable(pixel_rows(frames), groups=groups, rows_per_group=rows, row_labels=names, header=above, title=title).draw()
 
 
 def even_choice(

@@ -1,4 +1,6 @@
 """Style is measured as it was made, told in unit size, and asked for by name."""
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,17 @@ def test_what_a_set_says_goes_before_what_is_measured() -> None:
     assert style_values(bare, []).shape == (30, 0)
     with pytest.raises(BadInput, match="bare: nothing is known of the style 'face'; there is slant, weight"):
         style_values(bare, ["slant", "face"])
+
+
+def test_a_large_set_is_measured_in_the_memory_of_a_small_one() -> None:
+    images = np.tile(data.load("glyphs", "test", limit=50).images, (60, 1, 1))
+    bare = Dataset("bare", images, np.zeros(3000, int), ("0",))
+    tracemalloc.start()
+    values = style_values(bare, ["slant", "weight"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (values == np.tile(np.stack([slant(images[:50]), weight(images[:50])], 1), (60, 1)).astype(np.float32)).all()
+    assert peak < 3000 * 28 * 28 * 8 * 2                                        # all at once would take six such arrays
 
 
 def test_the_scale_brings_values_to_unit_size_and_back_through_json() -> None:

@@ -328,6 +328,8 @@ def test_style_is_heard_by_its_own_sample_and_not_known_is_not_the_middle(rng, n
     assert np.abs(unknown - middle).max() > 1e-4
     np.testing.assert_array_equal(model(x, 5, labels, np.full((3, 2), np.nan)).data, unknown)
     assert model.config["style_dim"] == 2 and "style_dim" not in network().config
+    plain = network(in_channels=1, image_size=8, channels=(8, 16), **options).summary().splitlines()
+    assert "Created EmbedBlock: input_dim=4, " in next(line for line in model.summary().splitlines() if line not in plain)
     with pytest.raises(BadInput, match=rf"^{network.__name__}: style must be \(3, 2\), a row of values for each picture, got \(3, 1\)$"):
         model(x, 5, labels, style[:, :1])
 
