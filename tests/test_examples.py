@@ -272,46 +272,6 @@ def test_epochs_judges_every_checkpoint_of_a_run(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "r-epochs.png").size[0] > 700
 
 
-@pytest.fixture(scope="module")
-def styled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with runs of a few steps: one told slant and weight, one slant alone, one a typeface."""
-    folder = tmp_path_factory.mktemp("styles")
-    for name, style in (("both", ("slant", "weight")), ("one", ("slant",)), ("face", ("face",))):
-        config = md.train.preset("tiny").replace(data="glyphs", limit=200, steps=3, batch=4, style=style, sheet_every=0, validate=0,
-                                                 model={"channels": [8, 16], "condition": "film", "target": "v"})  # fmt: skip
-        md.train.Trainer(config, folder / name, progress=False).run()
-    return folder
-
-
-def test_styles_measures_what_was_asked_for_and_writes_a_record_and_a_sheet(styled: Path, tmp_path: Path) -> None:
-    done = run("styles", str(styled / "both"), "--n", "40", "--steps", "2", "--guidance", "0", "0.5", "--json", ".", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["styles-sheet.png", "styles.json"]
-    record = json.loads((tmp_path / "styles.json").read_text())
-    assert {"command", "commit", "machine", "seed", "time", "seconds", "versions"} <= record.keys() and record["data"] == "glyphs"
-    slant = md.data.load("glyphs", limit=200).style["slant"]
-    low, high = np.percentile(slant, [5, 95])
-    assert record["ranges"]["slant"] == pytest.approx({"low": low, "middle": 0.0, "high": high, "mean": slant.mean(), "deviation": slant.std()}, rel=1e-4)
-    assert record["training_set"]["slant"]["correlation"] > 0.93 and [row["guidance"] for row in record["rows"]] == [0.0, 0.5]
-    for row in record["rows"]:
-        assert set(row["across"]) == {"slant asked, weight drawn", "weight asked, slant drawn"}
-        assert [part["class"] for part in row["by_class"]] == list(range(10)) and sum(part["n"] for part in row["by_class"]) == 40
-        assert row["class_accuracy"] == pytest.approx(np.mean([part["class_accuracy"] for part in row["by_class"]]))
-        for name in ("slant", "weight"):
-            assert -1 <= row["follows"][name]["correlation"] <= 1 and row["untold"][name]["deviation"] > 0
-            assert f"{row['follows'][name]['correlation']:.3f}" in done.stdout
-    (asked,) = [part["asked"] for part in record["beyond"]["slant"] if part["deviations"] == 4]
-    assert asked == pytest.approx(slant.mean() + 4 * slant.std(), rel=1e-4)
-    with Image.open(tmp_path / "styles-sheet.png") as sheet:
-        assert sheet.width > 1500 and sheet.height > 1000
-
-
-def test_styles_takes_a_model_that_was_told_one_value(styled: Path, tmp_path: Path) -> None:
-    done = run("styles", str(styled / "one"), "--n", "40", "--steps", "1", "--guidance", "0", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert [p.name for p in tmp_path.iterdir()] == ["styles-sheet.png"] and "weight" not in done.stdout
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -360,7 +320,51 @@ def test_the_committed_claims_are_what_the_records_say(tmp_path: Path) -> None:
 def test_report_claims_says_what_is_wrong(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     done = run("report_claims", *arguments, folder=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith(message)
-=======
+
+
+@pytest.fixture(scope="module")
+def styled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs of a few steps: one told slant and weight, one slant alone, one a typeface."""
+    folder = tmp_path_factory.mktemp("styles")
+    for name, style in (("both", ("slant", "weight")), ("one", ("slant",)), ("face", ("face",))):
+        config = md.train.preset("tiny").replace(data="glyphs", limit=200, steps=3, batch=4, style=style, sheet_every=0, validate=0,
+                                                 model={"channels": [8, 16], "condition": "film", "target": "v"})  # fmt: skip
+        md.train.Trainer(config, folder / name, progress=False).run()
+    return folder
+
+
+def test_styles_measures_what_was_asked_for_and_writes_a_record_and_a_sheet(styled: Path, tmp_path: Path) -> None:
+    done = run("styles", str(styled / "both"), "--n", "40", "--steps", "2", "--guidance", "0", "0.5", "--json", ".", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["styles-sheet.png", "styles.json"]
+    record = json.loads((tmp_path / "styles.json").read_text())
+    assert {"command", "commit", "machine", "seed", "time", "seconds", "versions"} <= record.keys() and record["data"] == "glyphs"
+    slant = md.data.load("glyphs", limit=200).style["slant"]
+    low, high = np.percentile(slant, [5, 95])
+    assert record["ranges"]["slant"] == pytest.approx({"low": low, "middle": 0.0, "high": high, "mean": slant.mean(), "deviation": slant.std()}, rel=1e-4)
+    assert record["training_set"]["slant"]["correlation"] > 0.93 and [row["guidance"] for row in record["rows"]] == [0.0, 0.5]
+    for row in record["rows"]:
+        assert set(row["across"]) == {"slant asked, weight drawn", "weight asked, slant drawn"}
+        assert [part["class"] for part in row["by_class"]] == list(range(10)) and sum(part["n"] for part in row["by_class"]) == 40
+        assert row["class_accuracy"] == pytest.approx(np.mean([part["class_accuracy"] for part in row["by_class"]]))
+        for name in ("slant", "weight"):
+            assert -1 <= row["follows"][name]["correlation"] <= 1 and row["untold"][name]["deviation"] > 0
+            assert f"{row['follows'][name]['correlation']:.3f}" in done.stdout
+    (asked,) = [part["asked"] for part in record["beyond"]["slant"] if part["deviations"] == 4]
+    assert asked == pytest.approx(slant.mean() + 4 * slant.std(), rel=1e-4)
+    with Image.open(tmp_path / "styles-sheet.png") as sheet:
+        assert sheet.width > 1500 and sheet.height > 1000
+
+
+def test_styles_takes_a_model_that_was_told_one_value(styled: Path, tmp_path: Path) -> None:
+    done = run("styles", str(styled / "one"), "--n", "40", "--steps", "1", "--guidance", "0", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["styles-sheet.png"] and "weight" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (("mnist",), "styles: mnist was told no style; train one with: minidiff train --style slant weight\n"),
         (("face",), "styles: face was told the style 'face', which cannot be measured; what can is slant, weight\n"),
         (("nowhere.npz",), "styles: nowhere.npz: no such file\n"),
