@@ -198,13 +198,13 @@ def _add_evaluate(commands: Any) -> None:
     p = _command(commands, "evaluate", _evaluate, "judge samples: is each the digit that was asked for?",
                  "  minidiff evaluate samples.npz\n"
                  "  minidiff evaluate mnist --n 1000 --card card.png --json verdict.json\n"
-                 "  minidiff evaluate mnist --n 1000 --sampler ddim --steps 25 --json verdict.json\n"
+                 "  minidiff evaluate mnist --n 1000 --sampler ddpm --json verdict.json\n"
                  "  minidiff evaluate mnist --n 10000 --pupil --json verdict.json\n"
                  "  minidiff evaluate samples.npz --clip ViT-B-32 --clip-weights vit-b-32.safetensors")
     p.add_argument("model", metavar="CHECKPOINT|NAME|SAMPLES.npz", help="samples, or a model to draw them with")
     p.add_argument("--n", type=int, default=1000, metavar="N", help="samples to draw, the classes in turn "
                    "(default: %(default)s)")
-    _add_sampler(p)
+    _add_evaluated_sampler(p)
     p.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     _add_place(p)
     p.add_argument("--reference", default="mnist", metavar="NAME", help="data set to hold them against, or none (default: %(default)s)")
@@ -215,9 +215,16 @@ def _add_evaluate(commands: Any) -> None:
     p.add_argument("--json", metavar="FILE", help="write the figures here too")
 
 
-def _add_sampler(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--sampler", default="ddpm", metavar="S", help="ddpm, ddim, dpm++, heun, euler or midpoint (default: %(default)s)")
-    p.add_argument("--steps", type=int, metavar="K", help="reverse steps (default: all T)")
+def _add_evaluated_sampler(p: argparse.ArgumentParser) -> None:
+    _add_sampler(p, "ddim", f"{FEW_STEPS}, and all T of ddpm")
+
+
+FEW_STEPS = 10  # that samplers but ddpm need to be judged: chapters/results/samplers.json
+
+
+def _add_sampler(p: argparse.ArgumentParser, sampler: str = "ddpm", steps: str = "all T") -> None:
+    p.add_argument("--sampler", default=sampler, metavar="S", help="ddpm, ddim, dpm++, heun, euler or midpoint (default: %(default)s)")
+    p.add_argument("--steps", type=int, metavar="K", help=f"reverse steps (default: {steps})")
     p.add_argument("--eta", type=float, default=0.0, metavar="E", help="fresh noise of ddim, 0 to 1 (default: none)")
     p.add_argument("--churn", type=float, default=0.0, metavar="C", help="fresh noise of heun (default: none)")
     p.add_argument("--guidance", type=float, metavar="W", help="guidance scale, 0 for none (default: the recipe's)")
@@ -284,7 +291,7 @@ def _check_heard(command: str, args: argparse.Namespace, w: float) -> None:
 def _check_only_models(args: argparse.Namespace) -> None:
     """Raises BadInput for options of the sampler where the samples are there already."""
     p = argparse.ArgumentParser()
-    _add_sampler(p)
+    _add_evaluated_sampler(p)
     for name, default in vars(p.parse_args([])).items():
         if getattr(args, name) != default:
             raise BadInput(f"evaluate: {Path(args.model).name} holds samples, which --{name.replace('_', '-')} cannot change; it is for models")
@@ -799,6 +806,8 @@ def _draw(args: argparse.Namespace, group: Any) -> tuple[Any, Any, dict[str, Any
         raise BadInput(f"evaluate: --n must be at least 1, got {args.n}")
     loaded = load_model(args.model, backend.resolve_device(args.device))
     labels = np.arange(args.n) % len(loaded.classes)
+    if args.steps is None and args.sampler != "ddpm":
+        args.steps = min(FEW_STEPS, loaded.schedule.T)
     options = _sampling("evaluate", args, loaded)
     _check_judgeable(loaded)
     _why_no_report(args.reference, labels, args.card or args.pupil)

@@ -160,7 +160,7 @@ BAD = [
     ("sample RUN --no-clip --dynamic-clip --out a.png", "sample: argument --dynamic-clip: not allowed with argument --no-clip; see "),
     ("evaluate RUN --reference letters --n 2 --steps 1", "evaluate: unknown --reference 'letters'; it is none or one of mnist, glyphs, "),
     ("evaluate RUN --card a.png --n 2 --steps 1 --reference none", "evaluate: neither card nor pupil: without a --reference"),
-    ("evaluate RUN --n 2 --steps 1 --eta 0.5", "evaluate: --eta does nothing without --sampler ddim"),
+    ("sample RUN --out a.png --steps 1 --eta 0.5", "sample: --eta does nothing without --sampler ddim"),
     ("sample RUN --out a.png --steps 1 --sampler ddim --churn 0.5", "sample: --churn does nothing without --sampler heun"),
     ("sample RUN --out a.png --steps 1 --sampler ddim --variance large", "sample: --variance does nothing without --sampler ddpm"),
     ("sample RUN --out a.png --steps 1 --guidance 0 --negative 3", "sample: --negative does nothing without --guidance above 0"),

@@ -202,7 +202,7 @@ MNIST = Config(
     schedule={"name": "cosine", "T": 100},
     optimizer="adamw", lr=2e-3, lr_schedule="cosine", warmup=200, lr_floor=1e-5,
     clip=1.0, ema=0.999, drop=0.1,
-    sheet_every=2500, guidance=1.0, checkpoint_every=500,
+    sheet_every=2500, guidance=0.3, checkpoint_every=500,
 )
 
 TINY = Config(
