@@ -160,8 +160,10 @@ def filtering(found: dict[str, Any]) -> Finding:
 
 @claim("styles", "styles (slanted, bold, thin) can be asked for", "styles")
 def styles(found: dict[str, Any]) -> Finding:
-    values = {name: found["values"][name]["correlation"] for name in ("slant", "weight")}
+    row = found["rows"][-1]
+    values = {name: row["follows"][name]["correlation"] for name in ("slant", "weight")}
     said = "asked and drawn correlate by " + " and ".join(f"{r:.2f} ({name})" for name, r in values.items())
+    said += f" at w = {row['guidance']:g}, in a model that was told both; {row['class_accuracy']:.1%} are the digit asked for"
     return said, YES if min(values.values()) >= 0.8 else PART if max(values.values()) >= 0.8 else NO
 
 

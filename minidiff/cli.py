@@ -385,9 +385,9 @@ def _add_book(commands: Any) -> None:
     which = p.add_mutually_exclusive_group()
     which.add_argument("--chapters", type=int, nargs="+", metavar="N", help="run only these (default: all)")
     which.add_argument("--no-run", action="store_true", help="run none")
+    which.add_argument("--numbers", action="store_true", help="build nothing; write README's numbers anew, from the records in chapters/results")
     p.add_argument("--alone", action="store_true", help="first run each chapter by itself, in an empty folder, and time it")
     p.add_argument("--json", metavar="FILE", help="write the seconds of the build and of each chapter here")
-
 
 
 def _add_gradcheck(commands: Any) -> None:
@@ -950,6 +950,8 @@ def _exercises(args: argparse.Namespace) -> int:
 
 
 def _book(args: argparse.Namespace) -> int:
-    from .book.command import main_book
+    from .book.command import main_book, main_numbers
 
+    if args.numbers:
+        return main_numbers()
     return main_book(args, _writable_file(Path(args.json), (".json",), "--json") if args.json else None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput
-from . import layout, works
+from . import layout, quotes, works
 from .alone import measure
 
 MARK = ".minidiff-book"                                     # a folder that has it was made here, and may be replaced
@@ -43,6 +43,14 @@ def main_book(args: argparse.Namespace, record: Path | None) -> int:
     print(f"wrote {out / 'index.html'}: {len(chapters)} chapters, {len(seconds)} of them run, in {took:.0f} s")
     if record:
         write_record(record, took, seconds, alone)
+    return 0
+
+
+def main_numbers() -> int:
+    """Write the numbers of README and its sisters anew, from the records of the checkout."""
+    layout.chapter_files()                                   # raises where there is no checkout
+    changes = quotes.refresh(layout.ROOT)
+    print("\n".join(changes) if changes else "every number is the recorded one already")
     return 0
 
 
