@@ -246,4 +246,5 @@ assert ink[0] > 2 * ink[1]
 # * Ding, Wang, Xu, Welch, Wang, *CcGAN: continuous conditional generative adversarial networks for image generation*, 2021: what
 #   a real-valued condition lacks, for no two pictures share it.
 #
-# A condition is whatever can be measured. Ask within what was seen, and measure what you got.
+# A condition is whatever can be measured. Ask within what was seen, and measure what you got. What no convolution can be
+# asked for is that two places far apart agree; that takes a network in which they can talk, the next chapter.

@@ -1,4 +1,4 @@
-"""Chapter 24: style, measured and told."""
+"""Chapter 22: style, measured and told."""
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def _gaps(rng, shape):
 
 TASKS = [
     Task(
-        slant, "How far it leans", 24, "medium", 10,
+        slant, "How far it leans", 22, "medium", 10,
         reference=lambda p: float(style.slant(2.0 * p[None] - 1.0)[0]),
         cases=lambda rng: [(rng.random((5, 4)),), (0.9 * np.eye(6) + 0.1,), (rng.random((3, 7)) ** 4,)],
         hints=("Put a line through the ink: x as a linear function of y, by least squares.", "Its slope is Σ p dx dy / Σ p dy², and y grows downwards.", "np.degrees(np.arctan(−(p*dx*dy).sum() / (p*dy*dy).sum()))."),
@@ -54,7 +54,7 @@ TASKS = [
         ],
     ),
     Task(
-        told, "Nobody said", 24, "easy", 5,
+        told, "Nobody said", 22, "easy", 5,
         reference=_told,
         cases=lambda rng: [_gaps(rng, (4, 2)), _gaps(rng, (3, 1)), _gaps(rng, (2, 3))],
         hints=("0 alone would mean an ordinary value.", "np.isnan finds what is unknown.", "known = ~np.isnan(values); np.concatenate([np.where(known, values, 0), known], axis=1)."),

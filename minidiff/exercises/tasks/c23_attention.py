@@ -1,4 +1,4 @@
-"""Chapter 27: everyone asks everyone."""
+"""Chapter 23: everyone asks everyone."""
 
 import numpy as np
 
@@ -48,7 +48,7 @@ SIZES = ((3, 5, 4, 2), (4, 4, 1, 3), (2, 6, 9, 1))  # L, S, d, C
 
 TASKS = [
     Task(
-        attention, "Queries, keys, values", 27, "medium", 15,
+        attention, "Queries, keys, values", 23, "medium", 15,
         reference=_forward,
         cases=lambda rng: [(3 * rng.standard_normal((L, d)), rng.standard_normal((S, d)), rng.standard_normal((S, C))) for L, S, d, C in SIZES],
         hints=("All products of queries and keys are one product of matrices.", "Each query's shares add up to 1 over the keys: the softmax goes along axis 1.", "p = softmax(q @ k.T / √d) along axis 1; p @ v."),
@@ -61,7 +61,7 @@ TASKS = [
         tolerance=1e-6,
     ),
     Task(
-        attention_backward, "Attention, backwards", 27, "hard", 30,
+        attention_backward, "Attention, backwards", 23, "hard", 30,
         reference=_backward, outputs=("gq", "gk", "gv"), given=(attention,),
         cases=lambda rng: [(rng.standard_normal((L, C)), rng.standard_normal((L, d)), rng.standard_normal((S, d)), rng.standard_normal((S, C))) for L, S, d, C in SIZES],
         hints=("Walk back: through p v, through the softmax, through c q kᵀ.", "A softmax's gradient takes away its own mean: gs = p (gp − Σ gp p), the sum along the keys.", "gp = gy @ v.T; gs = p * (gp − (gp * p).sum(1, keepdims=True)); c * gs @ k, c * gs.T @ q, p.T @ gy."),

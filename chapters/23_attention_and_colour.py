@@ -257,4 +257,4 @@ assert small(np.zeros((2, 3, 32, 32), np.float32), np.array([1, 9]), np.array([3
 # * Ho, Jain, Abbeel, *Denoising diffusion probabilistic models*, 2020: appendix B, the network above.
 # * Dao and others, *FlashAttention*, 2022: the scores, block by block, never all there.
 #
-# The next chapter leaves the single machine.
+# With this the network of every large diffusion model of its time is on the table, and each line of it has been read.
