@@ -22,6 +22,8 @@ SAME = {  # changes that change nothing
     "time_embedding": {"dim / 2"},  # NumPy's arange takes 4.0
     "cosine_lr": {"k <= warmup"},  # both lines give the peak there
     "trace_estimate": {"vjp(v) / v"},  # of ±1
+    "ring_sum": {"R + 1", "-2"},  # what is everywhere may go round once more
+    "slant": {"x + (p * x).sum() / p.sum()", "(p * x).sum() * p.sum()"},  # Σ p (y − ȳ) is 0 whatever x is measured from
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ def recall(real, samples, k):
 
 
 def _clouds(rng):
+    yield np.array([[0.0, 1.0], [5.0, 0.0], [0.5, 2.0]]), np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]]), 1     # on an edge
     for n, m, k in ((30, 30, 3), (40, 25, 1), (12, 20, 5)):
         yield rng.standard_normal((n, 2)), 0.7 * rng.standard_normal((m, 2)) + 0.4, k
 

@@ -53,16 +53,20 @@ def _error(p, labels, bins):
 
 
 def _predictions(rng):
+    yield np.array([[0.85, 0.15], [0.95, 0.05], [1.0, 0.0], [0.3, 0.7]]), np.array([1, 0, 0, 1]), 10      # wrong next to right
     for n, bins in ((40, 10), (60, 1), (12, 10)):
         p = rng.dirichlet(0.4 * np.ones(4), n)
-        yield p, np.where(rng.random(n) < 0.6, p.argmax(1), rng.integers(0, 4, n)), bins
+        p[0] = (0.0, 0.0, 1.0, 0.0)                              # as sure as can be
+        labels = np.where(rng.random(n) < 0.6, p.argmax(1), rng.integers(0, 4, n))
+        labels[0] = 1                                            # and wrong
+        yield p, labels, bins
 
 
 TASKS = [
     Task(
         cross_entropy_backward, "p minus y", 10, "easy", 10,
         reference=_gradient,
-        cases=lambda rng: [(rng.standard_normal((3, 4)), np.array([0, 3, 1])), (30 * rng.standard_normal((2, 5)), np.array([4, 4])), (rng.standard_normal((1, 2)), np.array([1]))],
+        cases=lambda rng: [(rng.standard_normal((3, 4)), np.array([0, 3, 1])), (500 * rng.standard_normal((2, 5)), np.array([4, 4])), (rng.standard_normal((1, 2)), np.array([1]))],
         hints=("ln p(label) = score of the label − ln Σ exp(scores); differentiate the two parts.", "The second part gives p, the first a 1 where the label is.", "p = softmax(scores); p[np.arange(N), labels] −= 1; p / N."),
         slips=[
             ("return p / N", "return p", "the loss is a mean over N rows: the 1/N is missing"),

@@ -41,7 +41,7 @@ TASKS = [
     Task(
         clip_probabilities, "Which words fit", 21, "easy", 10,
         reference=_shares,
-        cases=lambda rng: [(rng.standard_normal((3, 5)), rng.standard_normal((4, 5)), 10.0), (50 * rng.standard_normal((2, 3)), rng.standard_normal((2, 3)), 100.0), (rng.standard_normal((1, 4)), 7 * rng.standard_normal((3, 4)), 1.0)],
+        cases=lambda rng: [(rng.standard_normal((3, 5)), rng.standard_normal((4, 5)), 10.0), (50 * rng.standard_normal((2, 3)), rng.standard_normal((2, 3)), 900.0), (rng.standard_normal((1, 4)), 7 * rng.standard_normal((3, 4)), 1.0)],
         hints=("How long a vector is must not matter.", "Divide each row of both by its length; a product of matrices gives all cosines at once.", "s = scale * (images/|images|) @ (texts/|texts|).T, and a softmax along axis 1."),
         slips=[
             ("f = images / np.linalg.norm(images, axis=1, keepdims=True)", "f = images", "a longer picture vector makes surer: its length must go"),

@@ -50,7 +50,7 @@ TASKS = [
     Task(
         attention, "Queries, keys, values", 23, "medium", 15,
         reference=_forward,
-        cases=lambda rng: [(3 * rng.standard_normal((L, d)), rng.standard_normal((S, d)), rng.standard_normal((S, C))) for L, S, d, C in SIZES],
+        cases=lambda rng: [(size * rng.standard_normal((L, d)), rng.standard_normal((S, d)), rng.standard_normal((S, C))) for size in (3, 900) for L, S, d, C in SIZES],
         hints=("All products of queries and keys are one product of matrices.", "Each query's shares add up to 1 over the keys: the softmax goes along axis 1.", "p = softmax(q @ k.T / √d) along axis 1; p @ v."),
         slips=[
             (" / np.sqrt(q.shape[-1])", "", "the root is missing: s = q kᵀ / √d"),
@@ -63,7 +63,8 @@ TASKS = [
     Task(
         attention_backward, "Attention, backwards", 23, "hard", 30,
         reference=_backward, outputs=("gq", "gk", "gv"), given=(attention,),
-        cases=lambda rng: [(rng.standard_normal((L, C)), rng.standard_normal((L, d)), rng.standard_normal((S, d)), rng.standard_normal((S, C))) for L, S, d, C in SIZES],
+        cases=lambda rng: [(rng.standard_normal((L, C)), size * rng.standard_normal((L, d)), rng.standard_normal((S, d)), rng.standard_normal((S, C)))
+                           for size in (1, 900) for L, S, d, C in SIZES],
         hints=("Walk back: through p v, through the softmax, through c q kᵀ.", "A softmax's gradient takes away its own mean: gs = p (gp − Σ gp p), the sum along the keys.", "gp = gy @ v.T; gs = p * (gp − (gp * p).sum(1, keepdims=True)); c * gs @ k, c * gs.T @ q, p.T @ gy."),
         slips=[
             ("gs = p * (gp - (gp * p).sum(1, keepdims=True))", "gs = p * gp", "pushing one share up pushes the others down: − Σ gp p is missing"),
