@@ -27,6 +27,18 @@ RESULTS = Path(__file__).resolve().parent.parent / "chapters" / "results"
 YES, PART, NO, OPEN = "reproduced", "in part", "not reproduced", "cannot be tested here"
 EPOCHS = 15
 
+MADE_BY = {                                                      # what makes a record that is not there yet
+    "bench-cpu": "minidiff bench --against torch --json chapters/results/bench-cpu.json",
+    "report-train": "minidiff train --data mnist --preset report --out runs/report --set keep=0 checkpoint_every=937",
+    "report-epochs": "python examples/epochs.py runs/report --json chapters/results",
+    "recognisability": "python examples/recognisability.py --json chapters/results/recognisability.json",
+    "recipes": "python examples/recipes.py --part recipes --seeds 2 --json chapters/results",
+    "sizes": "python examples/recipes.py --part sizes --json chapters/results",
+    "mnist-clip": "minidiff evaluate samples.npz --clip ViT-B-32 --clip-weights openai --json chapters/results/mnist-clip.json",
+    "best-of-n": "python examples/best_of_n.py --clip ViT-B-32 --clip-weights openai --json chapters/results/best-of-n.json",
+    "styles": "python examples/styles.py runs/styles --json chapters/results",
+}
+
 Finding = tuple[str, str]                                        # what was measured, and the verdict
 CLAIMS: dict[str, tuple[str, tuple[str, ...], Callable[..., Finding]]] = {}
 
@@ -189,7 +201,7 @@ def by_class(record: dict[str, Any]) -> dict[int | None, dict[str, Any]]:
 def tested(name: str, folder: Path = RESULTS) -> dict[str, Any]:
     """One row of the table; a record that is not there makes it open."""
     says, needs, function = CLAIMS[name]
-    row: dict[str, Any] = {"claim": name, "says": says, "records": [f"{need}.json" for need in needs], "commands": []}
+    row: dict[str, Any] = {"claim": name, "says": says, "records": [f"{need}.json" for need in needs], "commands": [MADE_BY[need] for need in needs]}
     if absent := [file for file in row["records"] if not (folder / file).is_file()]:
         return {**row, "measured": f"nothing yet: there is no {absent[0]}", "verdict": "open"}
     found = [records.read_json(folder / file) for file in row["records"]]

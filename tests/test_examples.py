@@ -296,7 +296,7 @@ def test_report_claims_reads_the_records_and_says_what_is_open(tmp_path: Path) -
     assert rows["parameters"]["verdict"] == rows["clock"]["verdict"] == "reproduced"
     assert rows["clock"]["commands"] == ["made by hand"] and "without a time embedding the model fails  —  REPRODUCED" in done.stdout
     assert rows["skips"]["measured"] == "nothing yet: recipes.json has no recipe no-skips" and rows["skips"]["verdict"] == "open"
-    assert rows["loss"]["measured"] == "nothing yet: there is no report-train.json"
+    assert rows["loss"]["measured"] == "nothing yet: there is no report-train.json" and "--preset report" in rows["loss"]["commands"][0]
     (results / "recipes.json").write_text(json.dumps({"command": "made by hand", "rows": [row, {**fails, "class_accuracy": 0.5}]}))
     done = run("report_claims", "--results", "results", "--only", "clock", folder=tmp_path)
     assert "NOT REPRODUCED" in done.stdout and "\n    $ made by hand\n" in done.stdout
