@@ -256,7 +256,7 @@ for name, (network, guidance) in recipes.items():
     spread[name], contrast[name] = np.sqrt((pairs**2).mean(-1)).sum() / (10 * 3 * 2), p.std((1, 2, 3)).mean()
     print(f"{name:21} right {right[name]:6.1%}   spread {spread[name]:.3f}   contrast {contrast[name]:.3f}")
 assert spread["w = 0"] > spread["w = 1"] > spread["w = 4"] and spread["w = 4, in (0.2, 0.8)"] > spread["w = 1"]
-assert contrast["w = 4"] > 1.1 * contrast["w = 0"] and contrast["w = 4, rescaled"] < contrast["w = 4"]
+assert contrast["w = 4"] > 1.1 * contrast["w = 0"] and contrast["w = 4, in (0.2, 0.8)"] < 0.95 * contrast["w = 4"]
 assert 0.7 < right["w = 0"] < right["w = 1"] and right["w = 4"] > 0.95 and right["told nothing"] < 0.3 and right["the judge alone"] > 0.7
 
 fig, ax = plt.subplots(figsize=(8, 3.7))
@@ -270,9 +270,9 @@ fig.tight_layout()
 plt.show()
 
 # %%
-# As in the plane: with w the pictures are surer of their class (27 of 30 were right before, which w = 1 mends already), and
-# those of a class come closer together. Their strokes get bolder. The interval keeps most of the spread, and rescaling
-# takes some of the contrast back. The last row shows what guidance *can* do: from a network that draws any digit, a
+# As in the plane: with w the pictures are surer of their class (one of 30 was wrong before, which w = 1 mends already), and
+# those of a class come closer together. Their strokes get bolder. The interval keeps all of the spread and most of the old
+# contrast. Rescaling does nothing here: guesses are clipped to [−1, 1], and black and white have nowhere to go. The last row shows what guidance *can* do: from a network that draws any digit, a
 # classifier that was never shown noise gets the one that was asked for. (Only, here the judge marks its own work.)
 #
 # What would break it
