@@ -1,4 +1,4 @@
-"""Chapter 2: a layer of weights."""
+"""Chapter 24: a layer of weights."""
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def _linear(gy, x, w):
 
 TASKS = [
     Task(
-        linear_backward, "Three gradients of a layer", 2, "easy", 10,
+        linear_backward, "Three gradients of a layer", 24, "easy", 10,
         reference=_linear, outputs=("gx", "gw", "gb"),
         cases=lambda rng: [(rng.standard_normal((n, o)), rng.standard_normal((n, i)), rng.standard_normal((o, i))) for n, i, o in [(2, 3, 4), (5, 1, 2), (1, 4, 4)]],
         hints=("Each gradient has the shape of its thing; few products have.", "w was transposed on the way, so it is not on the way back.", "gy @ w, gy.T @ x, gy.sum(0)."),

@@ -1,4 +1,4 @@
-"""Chapter 6: other sizes of the same picture."""
+"""Chapter 25: other sizes of the same picture."""
 
 import minidiff as md
 
@@ -20,7 +20,7 @@ def pixel_unshuffle(x, r):
 
 TASKS = [
     Task(
-        pixel_unshuffle, "Patches into channels", 6, "medium", 10,
+        pixel_unshuffle, "Patches into channels", 25, "medium", 10,
         reference=lambda x, r: F.pixel_unshuffle(md.tensor(x), r).numpy(),
         cases=lambda rng: [(rng.standard_normal((1, 1, 4, 4)), 2), (rng.standard_normal((2, 3, 4, 6)), 2), (rng.standard_normal((1, 2, 6, 3)), 3)],
         hints=("Rows split into h and i, columns into w and j; then the axes change places.", "After x.reshape(N, C, H//r, r, W//r, r) the axes are n c h i w j; wanted are n c i j h w.", "x.reshape(N, C, H//r, r, W//r, r).transpose(0, 1, 3, 5, 2, 4).reshape(N, C*r*r, H//r, W//r)."),
