@@ -227,4 +227,5 @@ plt.show()
 # * Hessel, Holtzman, Forbes, Le Bras, Choi, *CLIPScore: a reference-free evaluation metric for image captioning*, 2021.
 # * Gao, Schulman, Hilton, *Scaling laws for reward model overoptimization*, 2023: best-of-N against the true reward, measured.
 #
-# A figure is worth what its controls are worth: that holds for every figure in this book.
+# A figure is worth what its controls are worth: that holds for every figure in this book. One instrument we have taken on trust so
+# far, the judge. The next chapter builds one.
