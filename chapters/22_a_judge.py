@@ -44,7 +44,7 @@ def slopes(x, labels, w, b):
 
 
 rng = np.random.default_rng(0)
-pixels, w, b = x_train.reshape(len(train), -1), 0.01 * rng.standard_normal((10, 784)).astype(np.float32), np.zeros(10, np.float32)
+pixels, w, b = x_train.reshape(len(train), -1), 0.003 * rng.standard_normal((10, 784)).astype(np.float32), np.zeros(10, np.float32)
 w_tensor, b_tensor = md.tensor(w, requires_grad=True), md.tensor(b, requires_grad=True)
 loss = F.cross_entropy(F.linear(pixels[:64], w_tensor, b_tensor), train.labels[:64])
 loss.backward()
