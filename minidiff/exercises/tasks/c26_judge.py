@@ -1,4 +1,4 @@
-"""Chapter 10: a classifier, and how much its word is worth."""
+"""Chapter 26: a classifier, and how much its word is worth."""
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def _predictions(rng):
 
 TASKS = [
     Task(
-        cross_entropy_backward, "p minus y", 10, "easy", 10,
+        cross_entropy_backward, "p minus y", 26, "easy", 10,
         reference=_gradient,
         cases=lambda rng: [(rng.standard_normal((3, 4)), np.array([0, 3, 1])), (500 * rng.standard_normal((2, 5)), np.array([4, 4])), (rng.standard_normal((1, 2)), np.array([1]))],
         hints=("ln p(label) = score of the label − ln Σ exp(scores); differentiate the two parts.", "The second part gives p, the first a 1 where the label is.", "p = softmax(scores); p[np.arange(N), labels] −= 1; p / N."),
@@ -77,7 +77,7 @@ TASKS = [
         ],
     ),
     Task(
-        calibration_error, "As often right as sure?", 10, "medium", 15,
+        calibration_error, "As often right as sure?", 26, "medium", 15,
         reference=_error, cases=_predictions,
         hints=("Who says 80 % ten times should be right eight times.", "A bin counts by its share of all predictions.", "for each bin: (which == b).mean() * abs(right[mine].mean() − sure[mine].mean())."),
         slips=[

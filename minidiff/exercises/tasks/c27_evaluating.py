@@ -1,4 +1,4 @@
-"""Chapter 10: what one number does not see."""
+"""Chapter 27: what one number does not see."""
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def _clouds(rng):
 
 TASKS = [
     Task(
-        recall, "What the samples leave out", 10, "medium", 15,
+        recall, "What the samples leave out", 27, "medium", 15,
         reference=lambda real, samples, k: share_among(real, samples, k), cases=_clouds,
         hints=("First how far each sample's ball reaches, then who lies in any ball.", "Sorted distances of a sample to all samples begin with 0, its own; the k-th other stands in place k.", "reach = np.sort(d(samples, samples), axis=1)[:, k]; (d(real, samples) <= reach).any(1).mean()."),
         slips=[
