@@ -215,11 +215,12 @@ def _add_evaluate(commands: Any) -> None:
     p.add_argument("--json", metavar="FILE", help="write the figures here too")
 
 
-def _add_evaluated_sampler(p: argparse.ArgumentParser) -> None:
-    _add_sampler(p, "ddim", f"{FEW_STEPS}, and all T of ddpm")
-
-
 FEW_STEPS = 10  # that samplers but ddpm need to be judged: chapters/results/samplers.json
+
+
+def _add_evaluated_sampler(p: argparse.ArgumentParser) -> None:
+    """The options of `sample`, but with few steps of DDIM where nothing is said: thousands of samples are drawn."""
+    _add_sampler(p, "ddim", f"{FEW_STEPS}, and all T of ddpm")
 
 
 def _add_sampler(p: argparse.ArgumentParser, sampler: str = "ddpm", steps: str = "all T") -> None:
