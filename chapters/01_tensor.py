@@ -183,7 +183,7 @@ assert left["right"] < 1e-15 < 0.01 < left["wrong"]
 # 1. **Easy.** What are start and strides of ``x[::-1]`` and of ``x[1:, 1:]`` for the 3x4 array above? Check
 #    your answer with ``strides`` and ``address``.
 # 2. **Medium.** With ``np.lib.stride_tricks.as_strided``, make a view (30,30,3,3) of all 3x3 patches of a
-#    32x32 picture, without copying a number. Which strides does it need? (Chapter 4 lives on these patches.)
+#    32x32 picture, without copying a number. Which strides does it need? (Chapter 5 lives on these patches.)
 # 3. **Hard.** Write ``repeat_to(m, shape)`` as a matrix R that multiplies ``m.ravel()``, for any two shapes
 #    that broadcast. Show that the matrix of ``sum_to`` is R transposed.
 #

@@ -283,5 +283,5 @@ assert measured == 0.5 and z.grad.item() == 0.0
 # * DeMillo, Lipton, Sayward, *Hints on test data selection: help for the practicing programmer*, 1978: where
 #   mutation testing began.
 #
-# With a tester that we trust we can write operations whose gradients are not obvious. The first is the one in
-# which a diffusion model spends most of its time: convolution.
+# With a tester that we trust we can write operations whose gradients are not obvious, and learn from them. The next
+# chapter makes the parts of every network: a layer, a bend, and a rule that moves the weights.

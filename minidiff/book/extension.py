@@ -35,7 +35,7 @@ def _number(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def _lead(app: Sphinx, doctree: nodes.document) -> None:
-    """Make "chapter 8", wherever prose says it, lead there."""
+    """Make "chapter 13", wherever prose says it, lead there."""
     pages = {int(page[9:11]): page for page in app.env.found_docs if re.match(r"chapters/\d\d_", page)}
     for text in [text for text in doctree.findall(nodes.Text) if isinstance(text.parent, nodes.paragraph)]:
         new: list[nodes.Node] = []

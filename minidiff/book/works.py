@@ -27,7 +27,7 @@ class Work:
 
 
 def number(chapter: Path) -> int:
-    """7 of ``07_training.py``."""
+    """7 of ``12_training.py``."""
     return int(chapter.name[:2])
 
 

@@ -94,7 +94,7 @@ class Trained:
 
 
 def train(case: Healthy, dataset: Dataset, steps: int, seed: int = 0) -> Trained:
-    """Train the case's network on the case's data: chapter 7's loop."""
+    """Train the case's network on the case's data: chapter 12's loop."""
     model, road = case.build(seed), case.road()
     ema = case.average(model)
     optimizer = optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0)

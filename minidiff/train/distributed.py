@@ -13,7 +13,7 @@ gradients lie in one flat buffer, behind them a few numbers (the loss; whether s
 is one call: a ring of R ranks sends 2 (R − 1)/R times the buffer's bytes (Patarasu & Yuan 2009).
 
 It is not overlapped with backward: between two processes on one machine it takes 4 ms of a step of 290 (scaling.json), so there
-is no more than that to be hidden. Chapter 20 estimates where it would pay.
+is no more than that to be hidden. Chapter 27 estimates where it would pay.
 
 MPI is reached through mpi4py; gradients on GPUs go through NCCL where CuPy has it.
 """
