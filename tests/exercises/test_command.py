@@ -163,7 +163,7 @@ BAD = [
     ("check strides --seconds 0", "exercises: --seconds must be above 0, got 0"),
     ("check strides --dir nowhere", "exercises: nowhere is no folder of exercises; minidiff exercises start nowhere makes one"),
     ("list --dir nowhere", "exercises: nowhere is no folder of exercises; minidiff exercises start nowhere makes one"),
-    ("list --chapter 28", "exercises: --chapter must be 1 to 27, got 28"),
+    ("list --chapter 29", "exercises: --chapter must be 1 to 28, got 29"),
     ("start file", "exercises: file is a file; give a folder"),
     ("solution strides", "exercises: strides has not passed yet; minidiff exercises hint strides helps, and --anyway shows the solution all the same"),
     ("reset strides sum_to", "exercises: reset asks first; add --yes to put strides, sum_to back without being asked"),

@@ -252,7 +252,7 @@ def test_without_a_compiler_a_kernel_says_what_to_install(tmp_path, monkeypatch)
     assert prove([task], with_labs=False).skipped == ["row_sum"]
 
 
-@pytest.mark.parametrize(("given", "name"), [("sum_to", "sum_to"), ("2", "sum_to"), ("02_sum_to.py", "sum_to"), ("a/b/02_sum_to.py", "sum_to"), ("02", "sum_to"), ("68", "recall")])
+@pytest.mark.parametrize(("given", "name"), [("sum_to", "sum_to"), ("2", "sum_to"), ("02_sum_to.py", "sum_to"), ("a/b/02_sum_to.py", "sum_to"), ("02", "sum_to"), ("71", "linear_loss")])
 def test_a_task_is_found_by_name_number_and_file(given, name):
     assert find(given).name == name
 
@@ -262,8 +262,8 @@ def test_a_task_is_found_by_name_number_and_file(given, name):
     [
         ("sum_too", "exercises: there is no exercise 'sum_too'; did you mean sum_to?"),
         ("conv2d_backwards", "exercises: there is no exercise 'conv2d_backwards'; did you mean conv2d_backward or "),
-        ("0", "exercises: there is no exercise '0'; there are 1 to 68; minidiff exercises list names them"),
-        ("99", "exercises: there is no exercise '99'; there are 1 to 68; minidiff exercises list names them"),
+        ("0", "exercises: there is no exercise '0'; there are 1 to 71; minidiff exercises list names them"),
+        ("99", "exercises: there is no exercise '99'; there are 1 to 71; minidiff exercises list names them"),
     ],
 )
 def test_an_unknown_name_is_answered_with_those_like_it(given, message):
