@@ -51,7 +51,7 @@ fig.tight_layout(rect=(0, 0.1, 1, 1), w_pad=0.2)
 plt.show()
 
 # %%
-# :math:`v` is the direction in which :math:`x_t` moves along the circle; *flow* is the straight way from picture to
+# :math:`v = a\,\epsilon - \sigma\,x_0` is the direction in which :math:`x_t` moves along the circle; *flow* is the straight way from picture to
 # noise, the same at every t; of *edm* more below. Each is some of the picture and some of the noise, and with
 # :math:`x_t` itself that makes two equations for two unknowns:
 #
@@ -75,6 +75,8 @@ for target, (p, q) in p_and_q.items():
         assert np.allclose(both.reshape(2, 500, 2), [x0, eps])
         assert np.allclose(y, training_target(schedule, x0, t, eps, target))
         assert np.allclose(predict_x0(schedule, xt, t, y, target), x0) and np.allclose(predict_eps(schedule, xt, t, y, target), eps)
+v = a[50] * eps - sigma[50] * x0  # or, in letters
+assert np.allclose(v, training_target(schedule, x0, 50, eps, "v"))
 
 # %%
 # Where ε says nothing
