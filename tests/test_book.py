@@ -294,6 +294,14 @@ def test_code_in_chapters_leads_to_the_reference(site):
 
 
 @EXTRA
+def test_a_chapter_names_its_exercises_that_are_checked(site):
+    for chapter in CHAPTERS:
+        page = (site / "chapters" / f"{chapter.stem}.html").read_text(encoding="utf-8")
+        below = page[page.index("<h2>Exercises<") : page.index("<h2>Further reading<")]
+        assert works.tasks(works.number(chapter)) and all(f">{task.name}</span>" in below for task in works.tasks(works.number(chapter)))
+
+
+@EXTRA
 def test_a_chapter_that_prose_mentions_is_a_link(site):
     page = (site / "chapters" / "13_sampling.html").read_text(encoding="utf-8")
     assert re.search(r'<a[^>]*href="09_forward_diffusion.html"[^>]*>(<[^>]*>)*Chapter 9<', page)

@@ -9,6 +9,7 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
+from . import works
 from .docstrings import as_rst
 from .formulas import lines_of, picture
 
@@ -50,6 +51,23 @@ def _lead(app: Sphinx, doctree: nodes.document) -> None:
             text.parent.replace(text, new)
 
 
+def _tasks(app: Sphinx, doctree: nodes.document) -> None:
+    """Below a chapter's exercises: those that are written in a file, and checked."""
+    found = re.match(r"chapters/(\d\d)_", app.env.docname)
+    section = next((s for s in doctree.findall(nodes.section) if found and s[0].astext() == "Exercises"), None)
+    if found is None or section is None:
+        return
+    line = nodes.paragraph()
+    line += pending_xref("", nodes.inline("", "To be written in a file and checked"), refdomain="std", reftype="doc", reftarget="/exercise-files",
+                         refexplicit=True, refwarn=True, refdoc=app.env.docname)  # fmt: skip
+    line += nodes.Text(": ")
+    for i, task in enumerate(works.tasks(int(found[1]))):
+        line += [nodes.Text(", " if i else ""), nodes.literal("", task.name), nodes.Text(f" ({task.level})")]
+    line += nodes.Text(".")
+    section += line
+
+
+
 def _images(app: Sphinx) -> None:
     """The films are WebP, which every browser shows."""
     if "image/webp" not in app.builder.supported_image_types:
@@ -63,5 +81,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", _docstring)
     app.connect("doctree-read", _number, priority=1)
     app.connect("doctree-read", _lead)
+    app.connect("doctree-read", _tasks)
     app.connect("builder-inited", _images)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..exercises.task import Task
+from ..exercises.tasks import TASKS
+
 WORK = re.compile(r"([^*]*?)\*([^*]+)\*([^*]*?\b(?:1[89]|20)\d\d\b)")
 INITIALS = re.compile(r"\b(?:[A-Z]\. ?-?)+(?=[A-ZÀ-Ž]|de )")
 
@@ -27,13 +30,18 @@ class Work:
 
 
 def number(chapter: Path) -> int:
-    """7 of ``12_training.py``."""
+    """12 of ``12_training.py``."""
     return int(chapter.name[:2])
 
 
 def title(chapter: Path) -> str:
     """The chapter's title, without importing it."""
     return next(line for line in chapter.read_text(encoding="utf-8").splitlines() if line.strip('"'))
+
+
+def tasks(number: int) -> list[Task]:
+    """The exercises of a chapter that are written in a file, and checked."""
+    return [task for task in TASKS.values() if task.chapter == number]
 
 
 def code(chapter: Path) -> str:
