@@ -202,8 +202,8 @@ def _add_evaluate(commands: Any) -> None:
                  "  minidiff evaluate mnist --n 10000 --pupil --json verdict.json\n"
                  "  minidiff evaluate samples.npz --clip ViT-B-32 --clip-weights vit-b-32.safetensors")
     p.add_argument("model", metavar="CHECKPOINT|NAME|SAMPLES.npz", help="samples, or a model to draw them with")
-    p.add_argument("--n", type=int, default=1000, metavar="N", help="samples to draw, the classes in turn "
-                   "(default: %(default)s)")
+    p.add_argument("--n", type=int, default=1000, metavar="N", help="samples to draw, the classes as frequent as in the data set "
+                   "that they are held against (default: %(default)s)")
     _add_evaluated_sampler(p)
     p.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     _add_place(p)
@@ -798,9 +798,11 @@ def _judged(images: Any, labels: Any, reference: str, why_not: str, card: Path |
 
 
 def _draw(args: argparse.Namespace, group: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """Samples of every class in turn, their labels, and how they were drawn, by all processes of the group."""
+    """Samples of every class, their labels, and how they were drawn, by all processes of the group."""
     import numpy as np
 
+    from . import data
+    from .evaluate import in_proportion
     from .train import load_model
 
     if args.n < 1:
@@ -811,7 +813,8 @@ def _draw(args: argparse.Namespace, group: Any) -> tuple[Any, Any, dict[str, Any
         args.steps = min(FEW_STEPS, loaded.schedule.T)
     options = _sampling("evaluate", args, loaded)
     _check_judgeable(loaded)
-    _why_no_report(args.reference, labels, args.card or args.pupil)
+    if not _why_no_report(args.reference, labels, args.card or args.pupil):
+        labels = in_proportion(data.load(args.reference).labels, args.n)
     with backend.precision(args.precision), _Counted(loaded.model) as counted:
         images = _shared_out(group, loaded, labels, options)
     g, style = options.pop("guidance"), options.pop("style")

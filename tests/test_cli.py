@@ -585,6 +585,8 @@ def test_evaluate_holds_samples_against_a_data_set_and_draws_a_card(here: Path, 
     assert "100 samples beside as many images of glyphs" in out and "wrote card.png" in out
     found = json.loads(Path("v.json").read_text())
     assert found["controls"]["noise"]["frechet"] > found["frechet_floor"] and found["network_evaluations"] == 100 * 2 * 2
+    frequent = np.bincount(data.load("glyphs").labels) / 4  # of 400 training digits, for 100 samples
+    assert all(abs(found["by_class"][str(k)]["n"] - frequent[k]) < 1 for k in range(10))
     status, out, _ = say(capsys, "evaluate", run, "--n", 20, "--steps", 2, "--reference", "glyphs")
     assert status == 0 and "(the judge's verdict alone: 20 samples are too few to be held against glyphs; 100 to 2,000 would do)" in out
 

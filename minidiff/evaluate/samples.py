@@ -12,6 +12,20 @@ from ..errors import BadInput
 from ..files import atomic_path
 
 
+def in_proportion(labels: np.ndarray, n: int) -> np.ndarray:
+    """n labels, the classes as frequent among them as among the given ones, and evenly mixed.            # (M,) -> (n,)
+
+    Samples that are held against a data set should be asked for as it is made up: of MNIST's digits one in nine is a 1, and
+    one in eleven a 5. Class k gets its share of n, rounded so that all together are n (the largest remainders go up), and its
+    m_k labels stand at (j + ½)/m_k of the way, j = 0 … m_k − 1.
+    """
+    share = n * np.bincount(labels) / len(labels)
+    counts = share.astype(int)
+    counts[np.argsort(counts - share, kind="stable")[: n - counts.sum()]] += 1
+    place = np.concatenate([(np.arange(m) + 0.5) / m for m in counts])
+    return np.repeat(np.arange(len(counts)), counts)[np.argsort(place, kind="stable")]
+
+
 def is_samples(path: str | Path) -> bool:
     """Whether this is a sample archive, and not a checkpoint or a model's name."""
     try:
