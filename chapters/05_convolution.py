@@ -158,8 +158,8 @@ for s, p in [(1, 0), (1, 1), (2, 1)]:
 # --------------------------
 # A convolution without bias is linear in x, so it *is* a matrix A, if an odd one. Its columns are what it
 # makes of pictures in which a single pixel is lit. The gradient gx is :math:`A^\top gy`: small pictures in,
-# large ones out. As a layer of its own that is ``conv_transpose2d``, and the up-going half of a U-Net is
-# built with it.
+# large ones out. As a layer of its own that is ``conv_transpose2d``, and the up-going half of a U-Net
+# (chapter 11) is built with it.
 
 
 def matrix_of(f, side, w, **options):

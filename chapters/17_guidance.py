@@ -214,8 +214,8 @@ assert abs(unlike.mean(0) - wanted).max() < 0.03 and abs(unlike.std(0) / 0.25 - 
 # %%
 # On pictures
 # -----------
-# The bundled model draws handwritten digits, three of each, in 8 steps of DDIM. The judge says how many are what was asked
-# for; *spread* is how far two pictures of one class are apart, a mean over pixels and pairs. Beside plain guidance:
+# The bundled model draws handwritten digits, three of each, in 8 steps of DDIM. Chapter 8's judge says how many are what was
+# asked for; *spread* is how far two pictures of one class are apart, a mean over pixels and pairs. Beside plain guidance:
 #
 # * an **interval**: lean only in the middle of the way (Kynkäänniemi et al.). It also saves questions;
 # * **rescaling**: bring each answer back to the deviation that it had without guidance (Lin et al.);
@@ -272,8 +272,9 @@ plt.show()
 # %%
 # As in the plane: with w the pictures are surer of their class (one of 30 was wrong before, which w = 1 mends already), and
 # those of a class come closer together. Their strokes get bolder. The interval keeps all of the spread and most of the old
-# contrast. Rescaling does nothing here: guesses are clipped to [−1, 1], and black and white have nowhere to go. The last row shows what guidance *can* do: from a network that draws any digit, a
-# classifier that was never shown noise gets the one that was asked for. (Only, here the judge marks its own work.)
+# contrast. Rescaling does nothing here: guesses are clipped to [−1, 1], and black and white have nowhere to go. The last row
+# shows what guidance *can* do: from a network that draws any digit, a classifier that was never shown noise gets the one that
+# was asked for. (Only, here the judge marks its own work.)
 #
 # What would break it
 # -------------------

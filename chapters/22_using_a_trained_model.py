@@ -101,7 +101,7 @@ plt.show()
 # %%
 # The number to remember: 0.7
 # ---------------------------
-# The judge, a classifier from real digits, says what each result shows.
+# Chapter 8's judge says what each result shows.
 
 kept, became = ({s: int((judge.classify(redrawn[s]) == want).sum()) for s in strengths} for want in (digit, other))
 for s in strengths:

@@ -95,8 +95,8 @@ assert np.allclose(among_ten(seen(x_test)), clip_report.zero_shot(seen(x_test), 
 # %%
 # Three sentences
 # ---------------
-# The course holds three sentences against a picture of class n: a handwritten number n, a clear, well-written digit n, a blurry
-# or unclear number. The softmax of 100 cosines is p. The score is :math:`p_1 + p_2`; if it is above :math:`p_3`, that is good.
+# The course that the report was written for holds three sentences against a picture of class n: a handwritten number n, a clear,
+# well-written digit n, a blurry or unclear number. The softmax of 100 cosines is p. The score is :math:`p_1 + p_2`; if it is above :math:`p_3`, that is good.
 
 
 def course(v, labels):
