@@ -263,7 +263,7 @@ assert (A.T @ (A @ pixels)).shape == pixels.shape and not np.allclose(A.T @ (A @
 # 2. **Medium.** Show that at stride 1 gx is ``conv`` of gy with w flipped in both directions and its two
 #    channel axes exchanged, with padding K − 1 − p. Why is that quicker than scattering?
 # 3. **Hard.** ``conv_transpose2d`` with K = 3 and s = 2 leaves a chessboard: feed it ones and look. For which
-#    K and s are all pixels reached equally often? Our U-Net goes up with K = 2, s = 2.
+#    K and s are all pixels reached equally often? Our U-Net goes up with K = 2, s = 2. (Chapter 6 shows the board.)
 #
 # Further reading
 # ---------------

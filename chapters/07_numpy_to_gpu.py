@@ -159,10 +159,10 @@ for tile, backwards in ((1, False), (4, False), (4, True), (16, False)):
 # %%
 # The number to remember: 590
 # ---------------------------
-# How many operations for each number are enough? NVIDIA's data sheet of the H100 SXM promises 3.35 TB/s from memory, and
-# on the *tensor cores*, which multiply small matrices at once, 989 TFLOP/s in bfloat16 (2 bytes a number) or 495 in TF32
-# (4 bytes; both are explained below). These are limits, not measurements. Both say the same: while one number comes, there is time for 590 operations. Without tensor cores, at 67
-# TFLOP/s in float32, it is 80.
+# How many operations for each number are enough? NVIDIA's data sheet of the H100 SXM promises 3.35 TB/s from memory,
+# and on the *tensor cores*, which multiply small matrices at once, 989 TFLOP/s in bfloat16 (2 bytes a number) or 495 in
+# TF32 (4 bytes; both are explained below). These are limits, not measurements. Both say the same: while one number
+# comes, there is time for 590 operations. Without tensor cores, at 67 TFLOP/s in float32, it is 80.
 #
 # For each pixel a 3x3 convolution from C to C channels makes :math:`2\cdot 9\,C^2` operations, and moves 2C numbers at
 # least: 9C operations for each. It takes 66 channels to keep the tensor cores busy. The network that this book is about,

@@ -246,4 +246,5 @@ assert believed["as it minds most"] < 0.88 and believed["by chance"] > 0.93 and 
 # * Goodfellow, Shlens, Szegedy, *Explaining and harnessing adversarial examples*, 2015: one step along the sign.
 #
 # A judge looks at one picture at a time. A model that draws the same perfect 3 a thousand times pleases it a thousand times.
-# What samples are worth *together* is asked in chapter 14, when there are some. They begin as noise, and so does the next chapter.
+# What samples are worth *together* is asked in chapter 14, when there are some. They will be made from noise. What noise does to a
+# digit, and how much of it that takes, is the next chapter.

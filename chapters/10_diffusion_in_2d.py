@@ -164,8 +164,8 @@ assert abs(distance(more, data)) < 0.002
 # -------------------
 # For moons nobody gives us means and widths; there are only points. Now the ten lines have to be *learned*. An MLP of
 # three hidden layers is shown :math:`x_t` and t, and asked for the noise. The loop is chapter 4's. ``md.diffusion.loss`` drowns a
-# batch, each point with a t of its own, and gives the mark; chapter 12 writes it by hand, and says why the learning rate climbs
-# and falls. What the network has learned we draw by ``ddpm``, the sampler with dice.
+# batch, each point with a t of its own, and gives the mark; chapter 12 writes it by hand. ``CosineLR`` lets the learning rate climb
+# for 20 steps and then fall to 0. Afterwards we draw by ``ddpm``, the sampler with dice.
 
 moons, _ = md.data.points("moons", 20_000)
 md.manual_seed(0)

@@ -73,7 +73,7 @@ def table(rows, titles):
 table({"$x_0$": x0, "$x_t$": xt, r"$\epsilon$": eps / 3, r"fresh $\hat\epsilon$": eps_hat}, [f"t = {i}" for i in t])
 
 # %%
-# The mark is the mean squared error, over all pixels of all pictures. Every picture draws a step t of its own, and
+# The mark, as in chapter 10, is the mean squared error, over all pixels of all pictures. Every picture draws a step t of its own, and
 # loses its class now and then (label −1), so that the network also learns to answer without; chapter 17 needs both.
 #
 # .. math:: L = \mathbb E_{x_0,\,t,\,\epsilon} \left\| \epsilon - \hat\epsilon(x_t, t, y) \right\|^2,

@@ -97,9 +97,9 @@ for loud in (0, 1, 3, 10):
 # %%
 # A choir of filters
 # ------------------
-# *FiLM* (chapter 11) speaks behind the GroupNorm, where nobody levels it any more, and does so in every block. Each channel is a filter
-# that found something somewhere in the picture. Now the class sets how strongly each one counts: :math:`s = -1` turns it
-# off.
+# *FiLM* (chapter 11) speaks behind the GroupNorm, where nobody levels it any more, and does so in every block. Each channel
+# is a filter that found something somewhere in the picture. Now the class sets how strongly each one counts: :math:`s = -1`
+# turns it off.
 #
 # .. math:: y = \mathrm{GELU}\big((1 + s)\,\mathrm{GroupNorm}(\mathrm{conv}\,x) + b\big), \qquad (s, b) = A\,e + a
 
@@ -123,9 +123,9 @@ for i in range(3):
 # %%
 # Beside the class
 # ----------------
-# A picture can be told more about than its class: our embedded digits know their slant and the weight of their strokes, which
-# chapter 25 measures. Here "nobody said" must not look like "just in the middle". So each value brings a flag along that says whether it is
-# known, and NaN stands for one that is not:
+# A picture can be told more about than its class: our embedded digits know their slant and the weight of their strokes,
+# which chapter 25 measures. Here "nobody said" must not look like "just in the middle". So each value brings a flag along
+# that says whether it is known, and NaN stands for one that is not:
 
 style = np.array([[0.5, np.nan], [0.0, -1.2]])
 known = ~np.isnan(style)

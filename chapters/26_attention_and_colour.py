@@ -165,10 +165,10 @@ for name, model in models.items():
     explained[name] = 1 - ((painted[name] - goal)[right] ** 2).mean() / goal[right].var()
 
 # %%
-# The number to remember: what the dot on the right knows of the left one's colour
-# --------------------------------------------------------------------------------
-# Convolutions alone paint it grey, the mean of all colours, and nothing better can be done by who cannot see the other
-# dot. With attention the colour is there.
+# The number to remember: 4 % and all
+# -----------------------------------
+# So much does the dot on the right know of the left one's colour. Convolutions alone paint it grey, the mean of all
+# colours, and nothing better can be done by who cannot see the other dot. With attention the colour is there.
 
 for name, share in explained.items():
     print(f"{name:<15} {models[name].num_parameters():6,} parameters  {share:5.0%} of the colour's variance")
@@ -214,9 +214,10 @@ plt.show()
 # %%
 # The network for colour pictures
 # -------------------------------
-# ``AttentionUNet`` is the U-Net of Ho et al. for CIFAR-10: residual blocks, which add their answer to what they were given as
-# the block above does, three channels, attention where the picture is 16 pixels wide, and at the bottom. Most of its parameters are convolutions still: a block of attention has four C x C
-# matrices and two vectors for its norm, where one 3x3 convolution has nine.
+# ``AttentionUNet`` is the U-Net of Ho et al. for CIFAR-10: residual blocks, which add their answer to what they were
+# given as the block above does, three channels, attention where the picture is 16 pixels wide, and at the bottom. Most of
+# its parameters are convolutions still: a block of attention has four C x C matrices and two vectors for its norm, where
+# one 3x3 convolution has nine.
 
 net = md.models.AttentionUNet()
 C = net.config["channels"][-1]
