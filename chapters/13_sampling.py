@@ -127,7 +127,8 @@ oracle = ExactDenoiser(schedule)
 # %%
 # The sampler
 # -----------
-# Now the whole thing, by hand: noise, then a hundred times *ask for the noise, guess the picture, take the step*.
+# Now the whole thing, by hand: noise, then a hundred times *ask for the noise, guess the picture, take the step*. It is
+# called *DDPM*.
 
 N = 400
 no_class = np.full(N, -1)
@@ -241,7 +242,7 @@ assert nearest(by_steps[10])[1] < 1e-5 < 1 < nearest(by_steps[2])[1]
 # %%
 # One step gives the mean of the world, whatever the noise: blurred, because it *is* a mean. Ten steps give clean
 # digits, ten times as fast as DDPM. Noise and picture now belong together, which makes it possible to walk from one
-# picture to another.
+# picture to another (chapter 22).
 #
 # Ask for a class, and the class comes:
 
