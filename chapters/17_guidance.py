@@ -41,9 +41,9 @@ def answer(x, t, label):
 
 x, w, t = 0.8 * rng.standard_normal((200, 2)), 3.0, 80
 eps_c, eps_u = answer(x, t, 0), answer(x, t, -1)
-eps = (1 + w) * eps_c - w * eps_u
-assert np.allclose(eps, eps_u + (1 + w) * (eps_c - eps_u))
-assert np.allclose(eps, guided_output(model, x, t, np.zeros(200, int), w), atol=1e-4)
+eps_hat = (1 + w) * eps_c - w * eps_u
+assert np.allclose(eps_hat, eps_u + (1 + w) * (eps_c - eps_u))
+assert np.allclose(eps_hat, guided_output(model, x, t, np.zeros(200, int), w), atol=1e-4)
 
 # %%
 # What it means
@@ -73,13 +73,13 @@ def slope(f, h=1e-5):
 
 
 of_class = slope(lambda x: ln_class(x, t, 0))
-assert np.allclose(-eps / sigma[t], slope(lambda x: ln_parts(x, t)[:, 0]) + w * of_class, atol=1e-5)
+assert np.allclose(-eps_hat / sigma[t], slope(lambda x: ln_parts(x, t)[:, 0]) + w * of_class, atol=1e-5)
 
 # %%
 # So an ordinary classifier can take the place of :math:`\hat\epsilon_u`: one network, and a gradient. That is *classifier
 # guidance*, which is older.
 
-assert np.allclose(eps, lean(schedule, x, t, eps_c, of_class, w), atol=1e-5)
+assert np.allclose(eps_hat, lean(schedule, x, t, eps_c, of_class, w), atol=1e-5)
 
 # %%
 # What comes out
@@ -98,8 +98,8 @@ def guided(x, t, w):
 
 def ddim(x, w):
     for t in range(T, 0, -1):
-        eps = guided(x, t, w)
-        x = a[t - 1] * (x - sigma[t] * eps) / a[t] + sigma[t - 1] * eps
+        eps_hat = guided(x, t, w)
+        x = a[t - 1] * (x - sigma[t] * eps_hat) / a[t] + sigma[t - 1] * eps_hat
     return x
 
 
