@@ -149,10 +149,10 @@ assert (single * half).dtype == np.float64
 assert (md.tensor(single) * half).dtype == np.float32
 
 # %%
-# A student's report that we follow through this book trains a U-Net of 957,513 parameters and gives its
-# memory as 11.0 MB. That is the weights and the two running means that Adam keeps for each, at 4 bytes (and
-# with 2²⁰ bytes to the MB). It is true, and it is not the whole truth: the output of one single layer, for a
-# batch of 64 pictures, is nearly as large.
+# A student's report that we follow through this book trains a network of 957,513 parameters, a U-Net
+# (chapter 11), and gives its memory as 11.0 MB. That is the weights and the two running means that its rule
+# for learning, Adam (chapter 4), keeps for each, at 4 bytes (and with 2²⁰ bytes to the MB). It is true, and it
+# is not the whole truth: the output of one single layer, for a batch of 64 pictures, is nearly as large.
 
 parameters = md.models.UNet().num_parameters()
 state = 3 * 4 * parameters / 2**20

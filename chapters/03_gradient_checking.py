@@ -170,7 +170,7 @@ else:
     raise AssertionError("gradcheck let a zero gradient pass")
 
 # %%
-# More mutants. ``norm`` is the heart of GroupNorm: each row minus its mean, divided by its deviation.
+# More mutants. ``norm`` is the heart of GroupNorm (chapter 6): each row minus its mean, divided by its deviation.
 #
 # .. math:: \hat x = \frac{x - \mu}{\sigma}, \qquad
 #    gx = \frac{1}{\sigma}\bigl(gy - \langle gy \rangle - \hat x\, \langle gy\, \hat x \rangle\bigr)
@@ -235,8 +235,9 @@ assert not np.isclose(measured, np.sum(norm_backward(x, u, scale=0) * d), rtol=1
 
 # %%
 # minidiff takes eight such directions for every large input, and single numbers for small ones. Here it
-# checks a whole block of the U-Net, convolution, GroupNorm and GELU, with respect to its picture of 8,192
-# numbers and all its weights; then, on a smaller one, the gradient *of the gradient*.
+# checks three operations in a row that the next chapters build (convolution, GroupNorm and GELU: a block of the
+# U-Net), with respect to a picture of 8,192 numbers and all weights; then, on a smaller one, the gradient *of
+# the gradient*.
 
 
 def block(x, w, gamma, beta):

@@ -158,8 +158,8 @@ for s, p in [(1, 0), (1, 1), (2, 1)]:
 # --------------------------
 # A convolution without bias is linear in x, so it *is* a matrix A, if an odd one. Its columns are what it
 # makes of pictures in which a single pixel is lit. The gradient gx is :math:`A^\top gy`: small pictures in,
-# large ones out. As a layer of its own that is ``conv_transpose2d``, and the up-going half of a U-Net is
-# built with it.
+# large ones out. As a layer of its own that is ``conv_transpose2d``, and the up-going half of a U-Net
+# (chapter 11) is built with it.
 
 
 def matrix_of(f, side, w, **options):
@@ -263,7 +263,7 @@ assert (A.T @ (A @ pixels)).shape == pixels.shape and not np.allclose(A.T @ (A @
 # 2. **Medium.** Show that at stride 1 gx is ``conv`` of gy with w flipped in both directions and its two
 #    channel axes exchanged, with padding K − 1 − p. Why is that quicker than scattering?
 # 3. **Hard.** ``conv_transpose2d`` with K = 3 and s = 2 leaves a chessboard: feed it ones and look. For which
-#    K and s are all pixels reached equally often? Our U-Net goes up with K = 2, s = 2.
+#    K and s are all pixels reached equally often? Our U-Net goes up with K = 2, s = 2. (Chapter 6 shows the board.)
 #
 # Further reading
 # ---------------

@@ -90,9 +90,10 @@ assert 0.99 < h.numpy().std() < 1.01
 # %%
 # Why not BatchNorm?
 # ------------------
-# BatchNorm takes its mean and variance over *all pictures of the batch*, for each channel. In training a diffusion model, a
-# batch holds clean pictures and drowned ones; in sampling, all are equally drowned. Here is one picture, through one
-# convolution, with neighbours that are clean, and with neighbours that are drowned. What is the answer for the *first* one?
+# BatchNorm takes its mean and variance over *all pictures of the batch*, for each channel. A diffusion model learns to take
+# noise off pictures, from chapter 9 on. In its training a batch holds clean pictures and drowned ones; when it draws, all are
+# equally drowned. Here is one picture, through one convolution, with neighbours that are clean, and with neighbours that are
+# drowned. What is the answer for the *first* one?
 
 clean = md.data.to_model(md.data.load("glyphs", limit=16).images)  # (16,1,32,32)
 drowned = np.concatenate([clean[:1], rng.standard_normal(clean[1:].shape, dtype=np.float32)])
@@ -116,7 +117,7 @@ plt.show()
 
 # %%
 # The same picture, and another answer. Averages remembered from training do not help: they are those of all amounts of noise
-# together, and a sampler meets one after the other. GroupNorm asks nobody, and its answer is the same to the last bit.
+# together, and who draws meets one after the other. GroupNorm asks nobody, and its answer is the same to the last bit.
 #
 # Once through memory
 # -------------------
@@ -270,7 +271,7 @@ assert not np.allclose(F.max_pool2d(a + b, 2).numpy(), (F.max_pool2d(a, 2) + F.m
 # %%
 # Exercises
 # ---------
-# ``minidiff exercises start`` has ``group_norm``, ``group_norm_backward`` and ``conv_transpose2d`` for you to fill in.
+# ``minidiff exercises start`` has ``group_norm``, ``group_norm_backward`` and ``pixel_unshuffle`` for you to fill in.
 #
 # 1. **Easy.** What is left of a convolution's bias after a GroupNorm whose groups are single channels? And in groups of four?
 # 2. **Medium.** Scale the weights of a convolution before a GroupNorm by 10. What happens to the answer, to their gradient, and

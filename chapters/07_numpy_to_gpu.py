@@ -125,8 +125,13 @@ assert y[0] == y[1] and np.isclose(y[0], x.sum(), atol=1e-4)  # the same bits in
 # Moving numbers is what costs
 # ----------------------------
 # In a product of two n x n matrices each number is needed n times. If every thread fetches a row and a column for
-# itself, the slow memory delivers 2n³ numbers. If a block first brings a *tile* of each matrix into shared memory, one
-# fetch serves a whole row of threads. All products and convolutions in minidiff's CUDA are these ten lines, refined.
+# itself, the slow memory delivers 2n³ numbers. If a block first brings a *tile* of each matrix into shared memory,
+# one fetch serves a whole row of threads, and a multiplication and an addition are two operations:
+#
+# .. math:: \mathrm{fetched} = \frac{2\,n^3}{\mathrm{tile}}, \qquad
+#           \frac{\mathrm{operations}}{\mathrm{fetched}} = \frac{2\,n^3}{2\,n^3/\mathrm{tile}} = \mathrm{tile}
+#
+# All products and convolutions in minidiff's CUDA are these ten lines, refined.
 
 
 def product(thread, size, a, b, y, row, column, tile, tile_a, tile_b, fetched):
@@ -154,10 +159,10 @@ for tile, backwards in ((1, False), (4, False), (4, True), (16, False)):
 # %%
 # The number to remember: 590
 # ---------------------------
-# How many operations for each number are enough? NVIDIA's data sheet of the H100 SXM promises 3.35 TB/s from memory, and
-# on the tensor cores 989 TFLOP/s in bfloat16 (2 bytes a number) or 495 in TF32 (4 bytes). These are limits, not
-# measurements. Both say the same: while one number comes, there is time for 590 operations. Without tensor cores, at 67
-# TFLOP/s in float32, it is 80.
+# How many operations for each number are enough? NVIDIA's data sheet of the H100 SXM promises 3.35 TB/s from memory,
+# and on the *tensor cores*, which multiply small matrices at once, 989 TFLOP/s in bfloat16 (2 bytes a number) or 495 in
+# TF32 (4 bytes; both are explained below). These are limits, not measurements. Both say the same: while one number
+# comes, there is time for 590 operations. Without tensor cores, at 67 TFLOP/s in float32, it is 80.
 #
 # For each pixel a 3x3 convolution from C to C channels makes :math:`2\cdot 9\,C^2` operations, and moves 2C numbers at
 # least: 9C operations for each. It takes 66 channels to keep the tensor cores busy. The network that this book is about,
@@ -305,7 +310,8 @@ assert np.array_equal(alone[0], together[7])  # whoever else is in the batch
 # The same model on two devices
 # -----------------------------
 # ``model.to("cuda")`` moves the weights, and the rest of a program stays as it is. Without a GPU, but with a C++ compiler,
-# the emulator runs the same CUDA sources thread by thread, as ``run`` does above.
+# the emulator runs the same CUDA sources thread by thread, as ``run`` does above. (The U-Net is asked about pictures x, each
+# at a step t and of a class; chapter 11 says what that means.)
 
 try:
     place = md.backend.resolve_device("cuda")
@@ -346,10 +352,10 @@ assert here.shape == there.shape and here.strides[3] == there.strides[1] == 4
 # %%
 # What changed, and what did not
 # ------------------------------
-# Tensors, gradients, layers and optimizer are those of the chapters before, line by line, and so will be trainer and sampler.
-# What changed lies below: the kernels, the order of numbers in memory, the precision if one asks for it. And the launching: Python takes
-# some microseconds for each launch, and most of ours could be over sooner. So the trainer records the launches of a
-# step once, as a *CUDA graph*, and from then on starts them all as one.
+# Tensors, gradients, layers and optimizer are those of the chapters before, line by line, and so will be trainer and
+# sampler. What changed lies below: the kernels, the order of numbers in memory, the precision if one asks for it. And the
+# launching: Python takes some microseconds for each launch, and most of ours could be over sooner. So the trainer records
+# the launches of a step once, as a *CUDA graph*, and from then on starts them all as one.
 
 short = np.mean(time < 5e-6)
 print(f"{len(launches)} launches in a step, {short:.0%} of them could be over in 5 µs")
@@ -389,7 +395,7 @@ assert len(orders) > 5
 # ---------------
 # * Williams, Waterman, Patterson, *Roofline: an insightful visual performance model for multicore architectures*, 2009.
 # * Salmon, Moraes, Dror, Shaw, *Parallel random numbers: as easy as 1, 2, 3*, 2011: Philox.
-# * Kirk, Hwu, El Hajj, *Programming massively parallel processors*, 4th edition, 2022: threads, tiles, barriers.
+# * Hwu, Kirk, El Hajj, *Programming massively parallel processors*, 4th edition, 2022: threads, tiles, barriers.
 # * Dao, Fu, Ermon, Rudra, Ré, *FlashAttention: fast and memory-efficient exact attention with IO-awareness*, 2022.
 # * NVIDIA, *H100 Tensor Core GPU* (data sheet), 2023, and *CUDA C++ programming guide*, 2024.
 #

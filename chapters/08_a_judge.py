@@ -23,8 +23,8 @@ print(f"{len(train):,} digits of {NAME} to learn from, {len(test):,} to be teste
 # Ten scores
 # ----------
 # The simplest judge has a picture of weights for each class, multiplies it with the digit pixel by pixel, and adds up: ten
-# *scores* z. Probabilities must be positive and sum to 1; *softmax* makes them so. The loss, *cross-entropy*, is how much the
-# truth surprises the judge:
+# *scores* z. Probabilities must be positive and sum to 1; chapter 3's *softmax* makes them so. The loss, *cross-entropy*, is how
+# much the truth surprises the judge:
 #
 # .. math:: z = x w^T + b, \qquad p_k = \frac{e^{z_k}}{\sum_j e^{z_j}}, \qquad L = -\ln p_{\mathrm{truth}}
 #
@@ -165,7 +165,7 @@ assert tau > 1.5 and ece(after, others) < 0.6 * ece(before, others) and 0.005 < 
 # %%
 # Not 0, even if all it says were true: the few digits of a bin are not right just as often as they should be. A measure has a
 # *floor*, and one number does not always get there. The bundled judge is too modest instead, with a τ below 1: it was trained
-# with dropout, on digits more crooked than those of the test.
+# with dropout (numbers set to 0 at random), on digits more crooked than those of the test.
 
 fig, ax = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
 ax.plot([0.2, 1], [0.2, 1], color=MUTED, lw=0.8, ls=":")
@@ -246,4 +246,5 @@ assert believed["as it minds most"] < 0.88 and believed["by chance"] > 0.93 and 
 # * Goodfellow, Shlens, Szegedy, *Explaining and harnessing adversarial examples*, 2015: one step along the sign.
 #
 # A judge looks at one picture at a time. A model that draws the same perfect 3 a thousand times pleases it a thousand times.
-# What samples are worth *together* is asked in chapter 14, when there are some. They begin as noise, and so does the next chapter.
+# What samples are worth *together* is asked in chapter 14, when there are some. They will be made from noise. What noise does to a
+# digit, and how much of it that takes, is the next chapter.

@@ -197,14 +197,13 @@ assert abs(growth - beta.sum()) < 0.1
 #
 # Further reading
 # ---------------
-# * J. Sohl-Dickstein, E. Weiss, N. Maheswaranathan, S. Ganguli, *Deep unsupervised learning using nonequilibrium
-#   thermodynamics*, 2015: where diffusion models began.
-# * J. Ho, A. Jain, P. Abbeel, *Denoising diffusion probabilistic models*, 2020: the steps, the shortcut, and the
-#   :math:`\beta` for T = 1000.
-# * A. Nichol, P. Dhariwal, *Improved denoising diffusion
-#   probabilistic models*, 2021: the cosine.
-# * S. Lin, B. Liu, J. Li, X. Yang, *Common diffusion noise schedules and sample steps are flawed*, 2023: schedules
-#   that do not end in noise, and what it costs.
+# * Sohl-Dickstein, Weiss, Maheswaranathan, Ganguli, *Deep unsupervised learning using nonequilibrium thermodynamics*,
+#   2015: where diffusion models began.
+# * Ho, Jain, Abbeel, *Denoising diffusion probabilistic models*, 2020: the steps, the shortcut, and the :math:`\beta`
+#   for T = 1000.
+# * Nichol, Dhariwal, *Improved denoising diffusion probabilistic models*, 2021: the cosine.
+# * Lin, Liu, Li, Yang, *Common diffusion noise schedules and sample steps are flawed*, 2024: schedules that do not end
+#   in noise, and what it costs.
 #
 # From :math:`x_t` and the noise one gets x0 back by solving one equation. So whoever can look at :math:`x_t` and name
 # the noise can undo it. For pictures that takes a large network. With two pixels in place of a thousand, all of it, from the

@@ -128,7 +128,8 @@ assert np.allclose(score, slope, atol=1e-6)
 # .. math:: \hat\epsilon = \frac{x_t - a_t\,\hat x_0}{\sigma_t}, \qquad x_{t-1} = a_{t-1}\,\hat x_0 + \sigma_{t-1}\,\hat\epsilon
 #
 # This is *DDIM*; chapter 13 has it again, and another sampler, with dice. The library's line has the same noise, and ``Exact`` is
-# our ten lines dressed as a model. (``clip=False``, since points may lie outside of [−1,1].)
+# our ten lines dressed as a model that names the picture (``"x0"``). (``clip=False``, since points may lie outside of [−1,1];
+# and the label −1 says "no class", as in chapter 11.)
 
 N = 2000
 x = start = md.philox.normal(0, range(N), 2, stream=md.diffusion.samplers.STREAM)
@@ -163,7 +164,8 @@ assert abs(distance(more, data)) < 0.002
 # -------------------
 # For moons nobody gives us means and widths; there are only points. Now the ten lines have to be *learned*. An MLP of
 # three hidden layers is shown :math:`x_t` and t, and asked for the noise. The loop is chapter 4's. ``md.diffusion.loss`` drowns a
-# batch, each point with a t of its own, and gives the mark; chapter 12 writes it by hand.
+# batch, each point with a t of its own, and gives the mark; chapter 12 writes it by hand. ``CosineLR`` lets the learning rate climb
+# for 20 steps and then fall to 0. Afterwards we draw by ``ddpm``, the sampler with dice.
 
 moons, _ = md.data.points("moons", 20_000)
 md.manual_seed(0)

@@ -190,8 +190,7 @@ print(f"{'together':12} {parameters:9,}")
 assert parameters == model.num_parameters() == 957_513
 
 # %%
-# The report's "approximate memory 11.0 MB" follows: 4 bytes each for the weight and for the two running means that
-# Adam keeps of its gradient, and 2²⁰ bytes to the MB. The library prints the report's lines.
+# The report's "approximate memory 11.0 MB" follows, as in chapter 1. The library prints the report's lines.
 
 print(model.summary())
 assert f"{3 * 4 * parameters / 2**20:.1f}" == "11.0"
@@ -253,7 +252,7 @@ print(f"shuffled, with t = position in the batch: {error:.4f} off")
 assert error > 1e-3
 
 # %%
-# *BatchNorm* in place of GroupNorm ties each picture to its neighbours, and a batch mixes pictures of all t. *No
+# *BatchNorm* in place of GroupNorm ties each picture to its neighbours (chapter 6), which are at other t. *No
 # skips*: what comes up from 8x8 pixels has lost the places of things, and the noise is different in every pixel.
 # *Zeros everywhere at the start* would leave no gradient to start with; a fresh network must neither die nor
 # explode. Ours answers with numbers of a modest size:
@@ -273,15 +272,8 @@ assert 0.05 < whole.numpy().std() < 1
 #
 # Further reading
 # ---------------
-# * O. Ronneberger, P. Fischer, T. Brox,
-#   *U-Net: convolutional networks for biomedical image segmentation*, 2015.
-# * D. Hendrycks, K. Gimpel, *Gaussian error linear units*,
-#   2016.
-# * A. Vaswani et al., *Attention is all you need*, 2017: section 3.5
-#   has the clock.
-# * Y. Wu, K. He, *Group normalization*,
-#   2018.
-# * E. Perez, F. Strub, H. de Vries, V. Dumoulin, A. Courville, *FiLM: visual reasoning with a general conditioning
-#   layer*, 2018.
+# * Ronneberger, Fischer, Brox, *U-Net: convolutional networks for biomedical image segmentation*, 2015.
+# * Vaswani et al., *Attention is all you need*, 2017: section 3.5 has the clock.
+# * Perez, Strub, de Vries, Dumoulin, Courville, *FiLM: visual reasoning with a general conditioning layer*, 2018.
 #
 # The network answers, and the answer is nonsense: its weights are random. The next chapter teaches it.

@@ -73,8 +73,8 @@ def table(rows, titles):
 table({"$x_0$": x0, "$x_t$": xt, r"$\epsilon$": eps / 3, r"fresh $\hat\epsilon$": eps_hat}, [f"t = {i}" for i in t])
 
 # %%
-# The mark is the mean squared error, over all pixels of all pictures. Every picture draws a step t of its own, and
-# loses its class now and then (label −1), so that the network also learns to answer without.
+# The mark, as in chapter 10, is the mean squared error, over all pixels of all pictures. Every picture draws a step t of its own, and
+# loses its class now and then (label −1), so that the network also learns to answer without; chapter 17 needs both.
 #
 # .. math:: L = \mathbb E_{x_0,\,t,\,\epsilon} \left\| \epsilon - \hat\epsilon(x_t, t, y) \right\|^2,
 #           \qquad x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\;\epsilon
@@ -239,7 +239,7 @@ md.manual_seed(0)
 ours = md.models.UNet(channels=(8, 16))
 optimizer = md.optim.AdamW(ours.parameters(), lr=1e-3, weight_decay=0.0)
 with md.data.DataLoader(md.data.load("glyphs", limit=64), 8, seed=0) as loader:
-    for step in range(3):  # the library's t and noise are a function of the seed and the step: see minidiff/philox.py
+    for step in range(3):  # the library's t and noise are a function of the seed and the step (Philox, chapter 7)
         batch = next(loader)
         train_step(ours, optimizer, *batch, md.philox.Rng(seed=0, step=step))
 for (name, p), q in zip(ours.named_parameters(), trainer.model.parameters(), strict=True):
@@ -267,17 +267,15 @@ assert np.isclose(ours.out.bias.grad.item(), 2 * once)
 #    :math:`\hat\epsilon = a_t x_t + b_t`. Fit it for each t on the training digits. What is its mean loss? From which
 #    step on is our network better, and what does that say about the first hundred steps?
 # 3. **Hard.** Divide each picture's error by the value of ``by_t`` at its t, so that all t count alike. Does the network
-#    get better at large t, and what happens at small? (Then read about min-SNR weights.)
+#    get better at large t, and what happens at small? (Chapter 20 has other weights.)
 #
 # Further reading
 # ---------------
-# * P. Vincent, *A connection between score matching and denoising autoencoders*, 2011: why naming the noise teaches
-#   the shape of the data.
-# * J. Ho, A. Jain, P. Abbeel, *Denoising diffusion probabilistic
-#   models*, 2020: algorithm 1 is our loop.
-# * I. Loshchilov, F. Hutter, *Decoupled weight decay
-#   regularization*, 2019: AdamW.
-# * T. Hang et al., *Efficient diffusion training via min-SNR
-#   weighting strategy*, 2023: how much each t should count.
+# * Vincent, *A connection between score matching and denoising autoencoders*, 2011: why naming the noise teaches the
+#   shape of the data.
+# * Ho, Jain, Abbeel, *Denoising diffusion probabilistic models*, 2020: algorithm 1 is our loop.
+# * Loshchilov, Hutter, *Decoupled weight decay regularization*, 2019: AdamW.
+# * Hang, Gu, Li, Bao, Chen, Hu, Geng, Guo, *Efficient diffusion training via min-SNR weighting strategy*, 2023: how much
+#   each t should count.
 #
 # The network now names noise. The next chapter turns that into digits.

@@ -23,7 +23,7 @@ beta, alpha, alpha_bar = schedule.beta, schedule.alpha, schedule.alpha_bar
 # -------------
 # A pixel has the noisy value :math:`x_t`. What was it one step earlier? If somebody tells us x0, we know two things:
 # coming from x0, the pixel should lie near :math:`\sqrt{\bar\alpha_{t-1}}\,x_0`; and since :math:`x_t` was made from
-# it, it should lie near :math:`x_t/\sqrt{\alpha_t}`. Multiply the two bells, and you have the answer.
+# it, it should lie near :math:`x_t/\sqrt{\alpha_t}`. Multiply the two bells, as in chapter 10, and you have the answer.
 
 t, x0, xt = 40, 0.8, -0.2
 x = np.linspace(-3, 3, 6001)  # all that the pixel could have been
@@ -50,13 +50,13 @@ fig.tight_layout()
 plt.show()
 
 # %%
-# The product of two bells is a bell. Its precision (one over the variance) is the sum of theirs, and its mean is
-# their mean, weighted by precision:
+# The product is a bell. Its precision (one over the variance) is the sum of theirs, and its mean is their mean,
+# weighted by precision. The variance is called :math:`\tilde\beta_t`:
 #
-# .. math:: \frac{1}{\sigma_t^2} = \frac{1}{1-\bar\alpha_{t-1}} + \frac{\alpha_t}{\beta_t}
-#           \qquad\Longrightarrow\qquad \sigma_t^2 = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t
+# .. math:: \frac{1}{\tilde\beta_t} = \frac{1}{1-\bar\alpha_{t-1}} + \frac{\alpha_t}{\beta_t}
+#           \qquad\Longrightarrow\qquad \tilde\beta_t = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t
 #
-# .. math:: \mu_t = \sigma_t^2 \left(\frac{\sqrt{\bar\alpha_{t-1}}\;x_0}{1-\bar\alpha_{t-1}}
+# .. math:: \mu_t = \tilde\beta_t \left(\frac{\sqrt{\bar\alpha_{t-1}}\;x_0}{1-\bar\alpha_{t-1}}
 #           + \frac{\sqrt{\alpha_t}\;x_t}{\beta_t}\right)
 #           = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t\,x_0 + \sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})\,x_t}{1-\bar\alpha_t}
 
@@ -66,29 +66,29 @@ def posterior_mean(xt, x0, t):
     return (from_x0 * x0 + from_xt * xt) / (1 - alpha_bar[t])
 
 
-sigma = np.zeros(T + 1)
-sigma[1:] = np.sqrt((1 - alpha_bar[:-1]) / (1 - alpha_bar[1:]) * beta[1:])
+beta_tilde = np.zeros(T + 1)
+beta_tilde[1:] = (1 - alpha_bar[:-1]) / (1 - alpha_bar[1:]) * beta[1:]
 
 mean = np.sum(x * posterior) * (x[1] - x[0])  # measured in the picture
 variance = np.sum((x - mean) ** 2 * posterior) * (x[1] - x[0])
-assert np.isclose(mean, posterior_mean(xt, x0, t)) and np.isclose(variance, sigma[t] ** 2)
+assert np.isclose(mean, posterior_mean(xt, x0, t)) and np.isclose(variance, beta_tilde[t])
 
 # %%
 # **The last step adds no noise**, and nobody has to remember it: :math:`\bar\alpha_0 = 1` is stored, so at t = 1 the
-# formula itself gives :math:`\sigma_1 = 0` and :math:`\mu_1 = x_0`.
+# formula itself gives :math:`\tilde\beta_1 = 0` and :math:`\mu_1 = x_0`.
 
-assert sigma[1] == 0 and posterior_mean(xt, x0, 1) == x0
+assert beta_tilde[1] == 0 and posterior_mean(xt, x0, 1) == x0
 
 # %%
 # A network without faults
 # ------------------------
 # Nobody tells us x0; that is what the network is for. Its guess is, at best, the *mean* of all pictures that could
-# have become :math:`x_t`, since a mean is what the squared error asks for. For real digits nobody knows that mean. But
-# let the whole world be ten pictures :math:`x^{(k)}`. Then it can be written down: each picture counts by how likely
-# it would have led to :math:`x_t`.
+# have become :math:`x_t` (chapter 10). For real digits nobody knows that mean. But let the whole world be ten pictures
+# :math:`x^{(k)}`. Then it can be written down, as for the ring: each picture counts by how likely it would have led to
+# :math:`x_t`.
 #
-# .. math:: \hat x_0 = \sum_k w_k\, x^{(k)}, \qquad
-#           w = \mathrm{softmax}_k\left(-\frac{\|x_t - \sqrt{\bar\alpha_t}\,x^{(k)}\|^2}{2(1-\bar\alpha_t)}\right), \qquad
+# .. math:: \hat x_0 = \sum_k r_k\, x^{(k)}, \qquad
+#           r = \mathrm{softmax}_k\left(-\frac{\|x_t - \sqrt{\bar\alpha_t}\,x^{(k)}\|^2}{2(1-\bar\alpha_t)}\right), \qquad
 #           \hat\epsilon = \frac{x_t - \sqrt{\bar\alpha_t}\,\hat x_0}{\sqrt{1-\bar\alpha_t}}
 
 world = md.data.to_model(md.data.load("glyphs", limit=10).images).astype(np.float64)  # (10,1,32,32)
@@ -105,14 +105,14 @@ class ExactDenoiser:
         self.schedule = schedule
 
     def __call__(self, xt, t, labels):
-        a, x = self.schedule.alpha_bar[t], xt.reshape(len(xt), -1).astype(np.float64)
-        # ‖x − √a x⁽ᵏ⁾‖² without its part ‖x‖², which is the same for all k
-        score = (np.sqrt(a) * x @ points.T - a * (points**2).sum(1) / 2) / (1 - a)  # (N,10)
+        alpha_bar, x = self.schedule.alpha_bar[t], xt.reshape(len(xt), -1).astype(np.float64)
+        # ‖x − √ᾱ x⁽ᵏ⁾‖² without its part ‖x‖², which is the same for all k
+        ln_r = (np.sqrt(alpha_bar) * x @ points.T - alpha_bar * (points**2).sum(1) / 2) / (1 - alpha_bar)  # (N,10)
         allowed = (labels[:, None] == -1) | (labels[:, None] == np.arange(10))  # −1: any digit
-        score = np.where(allowed, score, -np.inf)
-        w = np.exp(score - score.max(1, keepdims=True))
-        x0_hat = w / w.sum(1, keepdims=True) @ points
-        eps_hat = (x - np.sqrt(a) * x0_hat) / np.sqrt(1 - a)
+        ln_r = np.where(allowed, ln_r, -np.inf)
+        r = np.exp(ln_r - ln_r.max(1, keepdims=True))
+        x0_hat = r / r.sum(1, keepdims=True) @ points
+        eps_hat = (x - np.sqrt(alpha_bar) * x0_hat) / np.sqrt(1 - alpha_bar)
         return md.tensor(eps_hat.reshape(xt.shape).astype(np.float32))
 
     def eval(self):
@@ -127,7 +127,8 @@ oracle = ExactDenoiser(schedule)
 # %%
 # The sampler
 # -----------
-# Now the whole thing, by hand: noise, then a hundred times *ask for the noise, guess the picture, take the step*.
+# Now the whole thing, by hand: noise, then a hundred times *ask for the noise, guess the picture, take the step*. It is
+# called *DDPM*.
 
 N = 400
 no_class = np.full(N, -1)
@@ -144,7 +145,7 @@ for t in range(T, 0, -1):
     eps_hat = oracle(xt, t, no_class).numpy()
     x0_hat = (xt - np.sqrt(1 - alpha_bar[t]) * eps_hat) / np.sqrt(alpha_bar[t])
     x0_hat = np.clip(x0_hat, -1, 1)  # all pictures lie in [−1,1]
-    xt = posterior_mean(xt, x0_hat, t) + (sigma[t] * draw(T - t + 1) if t > 1 else 0)
+    xt = posterior_mean(xt, x0_hat, t) + (np.sqrt(beta_tilde[t]) * draw(T - t + 1) if t > 1 else 0)
 
 # %%
 # And the library's line, from the same noise. ``callback`` lets us look on.
@@ -207,8 +208,8 @@ assert 14 < decided.mean() < 21
 # DDIM: the same way without dice
 # -------------------------------
 # A network trained as in chapter 12 only knows :math:`q(x_t \mid x_0)`; how single steps are taken, it was never told.
-# So we may choose other steps. *DDIM* adds no noise of its own: it takes the guess :math:`\hat x_0` and puts the same
-# :math:`\hat\epsilon` back, only less of it. It may jump from t to any smaller s.
+# So we may choose other steps: those that led back in the plane. *DDIM* adds no noise of its own. It takes the guess
+# :math:`\hat x_0` and puts the same :math:`\hat\epsilon` back, only less of it, and may jump from t to any smaller s.
 #
 # .. math:: x_s = \sqrt{\bar\alpha_s}\;\hat x_0 + \sqrt{1-\bar\alpha_s}\;\hat\epsilon
 
@@ -241,7 +242,7 @@ assert nearest(by_steps[10])[1] < 1e-5 < 1 < nearest(by_steps[2])[1]
 # %%
 # One step gives the mean of the world, whatever the noise: blurred, because it *is* a mean. Ten steps give clean
 # digits, ten times as fast as DDPM. Noise and picture now belong together, which makes it possible to walk from one
-# picture to another.
+# picture to another (chapter 22).
 #
 # Ask for a class, and the class comes:
 
@@ -254,7 +255,7 @@ assert np.array_equal(nearest(asked)[0], labels)
 
 x0_hat, xt = beliefs[50][:5], xs[49][:5]  # both belong to t = 50
 ones = np.ones_like(xt)
-ours = posterior_mean(xt, x0_hat, 50) + sigma[50] * ones
+ours = posterior_mean(xt, x0_hat, 50) + np.sqrt(beta_tilde[50]) * ones
 assert np.allclose(ddpm_step(schedule, xt, x0_hat, 50, 49, lambda: ones), ours, atol=1e-5)
 assert np.allclose(ddim_step(schedule, xt, x0_hat, 1, 0, draw, eta=0.0), x0_hat, atol=1e-5)
 
@@ -309,7 +310,7 @@ assert np.allclose(few, pictures[:5], atol=1e-4)
 # %%
 # Exercises
 # ---------
-# 1. **Easy.** Add noise in the last step too, with :math:`\sigma = \sqrt{\beta_1}`. How large is the grain? Compute it
+# 1. **Easy.** Add noise in the last step too, of variance :math:`\beta_1`. How large is the grain? Compute it
 #    first.
 # 2. **Medium.** Let the world be one Gaussian: every pixel has mean m and variance v. Find :math:`\hat x_0` by
 #    multiplying two bells, and show that DDPM gives pictures with this mean and variance. How many DDIM steps does it
@@ -320,12 +321,11 @@ assert np.allclose(few, pictures[:5], atol=1e-4)
 #
 # Further reading
 # ---------------
-# * J. Ho, A. Jain, P. Abbeel, *Denoising diffusion probabilistic
-#   models*, 2020: algorithm 2, and equations 6 and 7.
-# * J. Song, C. Meng, S. Ermon, *Denoising diffusion implicit models*, 2021: DDIM, and why a network trained for DDPM
-#   may be used with it.
-# * Y. Song, J. Sohl-Dickstein, D. Kingma, A. Kumar, S. Ermon, B. Poole, *Score-based generative modeling through
-#   stochastic differential equations*, 2021: both samplers as two ways to follow the same flow.
+# * Ho, Jain, Abbeel, *Denoising diffusion probabilistic models*, 2020: algorithm 2, and equations 6 and 7.
+# * Song, Meng, Ermon, *Denoising diffusion implicit models*, 2021: DDIM, and why a network trained for DDPM may be used
+#   with it.
+# * Song, Sohl-Dickstein, Kingma, Kumar, Ermon, Poole, *Score-based generative modeling through stochastic differential
+#   equations*, 2021: both samplers as two ways to follow the same flow.
 #
 # Noise becomes digits, and a class can be asked for. Fifty of them look good. Are they as good, and as different, as real ones?
 # The eye is soon satisfied; the next chapter measures.

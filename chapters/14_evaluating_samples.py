@@ -25,7 +25,8 @@ judge, bundled = evaluate.load_judge(), md.train.load_model("mnist")
 # %%
 # Six makers of pictures
 # ----------------------
-# Real digits that nobody trained on show what a perfect model would get. The bundled model draws 200 in six steps. And four cheats:
+# Real digits that nobody trained on show what a perfect model would get. The bundled model draws 200 in six steps, with a little
+# guidance (chapter 17), and chapter 8's judge looks at all. And four cheats:
 # one draws well and never what it was asked for; a **thief** hands out training digits as its own; a **stamp** knows one perfect
 # picture for each class; the last one hands out noise.
 

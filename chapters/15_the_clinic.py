@@ -34,7 +34,10 @@ STEPS, BATCH = 800, 128
 
 
 def train(labels=y_train, network=md.models.MLP, target="v"):
-    """Chapter 12's loop. What comes back: the network, the average of its weights, and the loss of the last steps."""
+    """Chapter 12's loop, with v for a target (chapter 20).
+
+    What comes back: the network, two averages of its weights (chapter 18), and the loss of the last steps.
+    """
     md.manual_seed(0)
     model = network(width=96, target=target)
     ema, cold = md.optim.EMA(model, decay=0.99), md.optim.EMA(model, decay=0.999, warmup=False)
@@ -76,7 +79,7 @@ def judge(points):
 
 
 def frechet_by_hand(a, b):
-    """The root of a matrix by its eigenvalues: those of Σ₁Σ₂ are never negative."""
+    """Chapter 14's: the root of a matrix by its eigenvalues."""
     s1, s2 = np.cov(a.T), np.cov(b.T)
     roots = np.sqrt(np.linalg.eigvals(s1 @ s2).real.clip(0))
     return ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(s1 + s2) - 2 * roots.sum()
@@ -88,15 +91,14 @@ print(f"Fréchet distance of real points from other real points: {floor:.5f}, th
       f"{frechet_distance(np.random.default_rng(2).standard_normal((2000, 2)), x_train[:2000]):.2f}")  # fmt: skip
 
 # %%
-# Two clouds of the same distribution do not have distance 0, for both are drawn by chance. That is the *floor*, and it is
-# higher the fewer points there are. A Fréchet distance says something beside its floor, at equal N, and nothing alone.
+# As in chapter 14, the distance says something beside its floor, at equal N, and nothing alone.
 #
 # Six ways to break it
 # --------------------
 # Each changes one thing. Three are wrong in training:
 #
 # * **shuffled labels**: points and labels were put in order separately.
-# * **step by place**: the table of sines is read at the point's place in the batch, and not at t.
+# * **step by place**: the table of sines is read at the point's place in the batch, and not at t (chapter 11).
 # * **one for both**: the network answers with one number, and both coordinates get it. In a picture that is an output made
 #   at half the size, and enlarged by repeating each pixel.
 
@@ -267,14 +269,12 @@ assert floors[10] > 30 * floors[1000]
 #
 # Further reading
 # ---------------
-# * D. Dowson, B. Landau, *The Fréchet distance between multivariate
-#   normal distributions*, 1982.
-# * M. Heusel, H. Ramsauer, T. Unterthiner, B. Nessler, S. Hochreiter, *GANs trained by a two time-scale update rule converge
-#   to a local Nash equilibrium*, 2017: the distance in a network's features.
-# * M. Chong, D. Forsyth, *Effectively unbiased FID and Inception score
-#   and where to find them*, 2020: why N matters.
-# * S. Lin, B. Liu, J. Li, X. Yang, *Common diffusion noise schedules and sample steps are flawed*, 2024: a schedule that
-#   does not end in noise, in a model that millions used.
+# * Dowson, Landau, *The Fréchet distance between multivariate normal distributions*, 1982.
+# * Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter, *GANs trained by a two time-scale update rule converge to a local Nash
+#   equilibrium*, 2017: the distance in a network's features.
+# * Chong, Forsyth, *Effectively unbiased FID and Inception score and where to find them*, 2020: why N matters.
+# * Lin, Liu, Li, Yang, *Common diffusion noise schedules and sample steps are flawed*, 2024: a schedule that does not end in
+#   noise, in a model that millions used.
 #
 # We can tell a sound model from one that only looks like it. One bug of the six was a class that nobody listened to. Where a
 # class must be told so that it is heard is the next chapter.

@@ -29,9 +29,9 @@ rng = np.random.default_rng(0)
 # %%
 # From a label to a vector
 # ------------------------
-# A 7 is not more than a 3, so the network must not see labels as sizes. It sees ten numbers, of which one is 1. A matrix
-# times such a *one-hot* vector is one of its columns: each class has a vector of its own, and training moves it. A GELU
-# and a second matrix make the *embedding* e. "No class" is the label −1. All its ten numbers are 0.
+# A 7 is not more than a 3, so the network must not see labels as sizes. It sees chapter 11's ten numbers, of which one is 1,
+# and none for "no class", the label −1. A matrix times such a *one-hot* vector is one of its columns: each class has a vector
+# of its own, and training moves it. A GELU and a second matrix make the *embedding* e.
 
 
 def gelu(x):
@@ -47,8 +47,8 @@ e = gelu(column + b1) @ W2.T + b2
 assert np.allclose(e, embed(F.one_hot(labels, 10)).numpy(), atol=1e-5)
 
 # %%
-# The same network shall do without a label, too; the next chapter needs that. So each picture of a batch loses its label
-# with a small probability (Ho and Salimans), and every batch teaches both:
+# The same network shall do without a label, too; the next chapter needs that. So, as in chapter 12, each picture of a batch
+# loses its label with a small probability (Ho and Salimans), and every batch teaches both:
 
 asked = rng.integers(0, 10, 1000)
 by_hand = np.where(np.random.default_rng(1).random(1000) < 0.15, -1, asked)
@@ -68,10 +68,10 @@ told, plain = conv(md.tensor(np.stack([h + c[:, None, None], h]).astype(np.float
 assert np.allclose((told - plain)[:, 1:-1, 1:-1], (conv.weight.numpy().sum((2, 3)) @ c)[:, None, None], atol=1e-5)
 
 # %%
-# Then comes a GroupNorm. It takes the mean over a group of channels away, and divides by the deviation. Let each channel
-# of the picture have mean 0 and variance 1, and let :math:`v` be the variance of the constants in a group. Then
+# Then comes a GroupNorm (chapter 6). It takes the mean over a group of channels away, and divides by the deviation. Let each
+# channel of the picture have mean 0 and variance 1, and let :math:`V` be the variance of the constants in a group. Then
 #
-# .. math:: \frac{h + c - \bar c}{\sqrt{1 + v}}
+# .. math:: \frac{h + c - \bar c}{\sqrt{1 + V}}
 #
 # is all that is left: the common part of the constants is gone, and the rest shares a variance of 1 with the picture. Who
 # shouts does not get louder. He is heard at the picture's expense.
@@ -86,10 +86,10 @@ h = group_norm(h, 8).reshape(h.shape)
 for loud in (0, 1, 3, 10):
     told = h + loud * c[:, None, None]
     y = group_norm(told, 2).reshape(h.shape)  # two groups of four
-    v = (loud * c).reshape(2, 4).var(1)
+    V = (loud * c).reshape(2, 4).var(1)
     constant = (y.mean((1, 2)) ** 2).mean()
     print(f"said {loud:2} times as loud: {constant:4.0%} of what comes out is the constant, {1 - constant:4.0%} the picture")
-    assert np.isclose(constant, (v / (1 + v)).mean()) and np.isclose(y.var(), 1)
+    assert np.isclose(constant, (V / (1 + V)).mean()) and np.isclose(y.var(), 1)
     assert np.allclose(y, group_norm(told + 5, 2).reshape(h.shape))  # common to a group: gone
     assert np.allclose(group_norm(told, 8), group_norm(h, 8))  # one channel a group: all gone
     assert np.allclose(y, F.group_norm(md.tensor(told[None]), 2, eps=0.0).numpy()[0])
@@ -97,9 +97,9 @@ for loud in (0, 1, 3, 10):
 # %%
 # A choir of filters
 # ------------------
-# *FiLM* speaks behind the GroupNorm, where nobody levels it any more, and does so in every block. Each channel is a filter
-# that found something somewhere in the picture. Now the class sets how strongly each one counts: :math:`s = -1` turns it
-# off.
+# *FiLM* (chapter 11) speaks behind the GroupNorm, where nobody levels it any more, and does so in every block. Each channel
+# is a filter that found something somewhere in the picture. Now the class sets how strongly each one counts: :math:`s = -1`
+# turns it off.
 #
 # .. math:: y = \mathrm{GELU}\big((1 + s)\,\mathrm{GroupNorm}(\mathrm{conv}\,x) + b\big), \qquad (s, b) = A\,e + a
 
@@ -123,9 +123,9 @@ for i in range(3):
 # %%
 # Beside the class
 # ----------------
-# A picture can be told more about than its class: our embedded digits know their slant and the weight of their strokes.
-# Here "nobody said" must not look like "just in the middle". So each value brings a flag along that says whether it is
-# known, and NaN stands for one that is not:
+# A picture can be told more about than its class: our embedded digits know their slant and the weight of their strokes,
+# which chapter 25 measures. Here "nobody said" must not look like "just in the middle". So each value brings a flag along
+# that says whether it is known, and NaN stands for one that is not:
 
 style = np.array([[0.5, np.nan], [0.0, -1.2]])
 known = ~np.isnan(style)
@@ -137,7 +137,8 @@ assert np.array_equal(by_hand, told_style("by hand", style, 2, 2, md.tensor(styl
 # ------------
 # Three networks, the same 250 batches with the same noise. They differ in ``condition``: where the embedding of step, class
 # and style enters. ``before-mid`` adds it ahead of the two blocks at the bottleneck, ``after-mid`` behind them, and
-# ``film`` goes into every block. The digits have 16x16 pixels here.
+# ``film`` goes into every block. To be quick, the digits have 16x16 pixels, the networks work on patches of 2x2 (``patch``:
+# chapter 6's unshuffle), and they are asked for v, a mixture of noise and picture (chapter 20).
 
 digits = md.data.load("glyphs", limit=4000)
 large = md.data.to_model(digits.images)  # (N,1,32,32) in [−1,1]
@@ -307,7 +308,7 @@ assert early < 0.05
 # Further reading
 # ---------------
 # * Wu, He, *Group normalization*, 2018.
-# * Perez, Strub, de Vries, Dumoulin, Courville, *FiLM: Visual reasoning with a general conditioning layer*, 2018.
+# * Perez, Strub, de Vries, Dumoulin, Courville, *FiLM: visual reasoning with a general conditioning layer*, 2018.
 # * Dhariwal, Nichol, *Diffusion models beat GANs on image synthesis*, 2021: "adaptive group normalization", which is FiLM
 #   behind a GroupNorm, against adding: section 3.
 # * Ho, Salimans, *Classifier-free diffusion guidance*, 2022: labels dropped at random, one network for both.

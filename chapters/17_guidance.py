@@ -41,9 +41,9 @@ def answer(x, t, label):
 
 x, w, t = 0.8 * rng.standard_normal((200, 2)), 3.0, 80
 eps_c, eps_u = answer(x, t, 0), answer(x, t, -1)
-eps = (1 + w) * eps_c - w * eps_u
-assert np.allclose(eps, eps_u + (1 + w) * (eps_c - eps_u))
-assert np.allclose(eps, guided_output(model, x, t, np.zeros(200, int), w), atol=1e-4)
+eps_hat = (1 + w) * eps_c - w * eps_u
+assert np.allclose(eps_hat, eps_u + (1 + w) * (eps_c - eps_u))
+assert np.allclose(eps_hat, guided_output(model, x, t, np.zeros(200, int), w), atol=1e-4)
 
 # %%
 # What it means
@@ -73,13 +73,13 @@ def slope(f, h=1e-5):
 
 
 of_class = slope(lambda x: ln_class(x, t, 0))
-assert np.allclose(-eps / sigma[t], slope(lambda x: ln_parts(x, t)[:, 0]) + w * of_class, atol=1e-5)
+assert np.allclose(-eps_hat / sigma[t], slope(lambda x: ln_parts(x, t)[:, 0]) + w * of_class, atol=1e-5)
 
 # %%
 # So an ordinary classifier can take the place of :math:`\hat\epsilon_u`: one network, and a gradient. That is *classifier
 # guidance*, which is older.
 
-assert np.allclose(eps, lean(schedule, x, t, eps_c, of_class, w), atol=1e-5)
+assert np.allclose(eps_hat, lean(schedule, x, t, eps_c, of_class, w), atol=1e-5)
 
 # %%
 # What comes out
@@ -98,8 +98,8 @@ def guided(x, t, w):
 
 def ddim(x, w):
     for t in range(T, 0, -1):
-        eps = guided(x, t, w)
-        x = a[t - 1] * (x - sigma[t] * eps) / a[t] + sigma[t - 1] * eps
+        eps_hat = guided(x, t, w)
+        x = a[t - 1] * (x - sigma[t] * eps_hat) / a[t] + sigma[t - 1] * eps_hat
     return x
 
 
@@ -214,8 +214,8 @@ assert abs(unlike.mean(0) - wanted).max() < 0.03 and abs(unlike.std(0) / 0.25 - 
 # %%
 # On pictures
 # -----------
-# The bundled model draws handwritten digits, three of each, in 8 steps of DDIM. The judge says how many are what was asked
-# for; *spread* is how far two pictures of one class are apart, a mean over pixels and pairs. Beside plain guidance:
+# The bundled model draws handwritten digits, three of each, in 8 steps of DDIM. Chapter 8's judge says how many are what was
+# asked for; *spread* is how far two pictures of one class are apart, a mean over pixels and pairs. Beside plain guidance:
 #
 # * an **interval**: lean only in the middle of the way (Kynkäänniemi et al.). It also saves questions;
 # * **rescaling**: bring each answer back to the deviation that it had without guidance (Lin et al.);
@@ -272,8 +272,9 @@ plt.show()
 # %%
 # As in the plane: with w the pictures are surer of their class (one of 30 was wrong before, which w = 1 mends already), and
 # those of a class come closer together. Their strokes get bolder. The interval keeps all of the spread and most of the old
-# contrast. Rescaling does nothing here: guesses are clipped to [−1, 1], and black and white have nowhere to go. The last row shows what guidance *can* do: from a network that draws any digit, a
-# classifier that was never shown noise gets the one that was asked for. (Only, here the judge marks its own work.)
+# contrast. Rescaling does nothing here: guesses are clipped to [−1, 1], and black and white have nowhere to go. The last row
+# shows what guidance *can* do: from a network that draws any digit, a classifier that was never shown noise gets the one that
+# was asked for. (Only, here the judge marks its own work.)
 #
 # What would break it
 # -------------------

@@ -31,10 +31,10 @@ schedule = md.diffusion.make_schedule("cosine", T=100)
 # Each step follows the gradient of a few pictures. It goes down on the whole, and a little sideways by chance: the
 # weights tremble around where they ought to be. An *exponential moving average* follows behind and does not tremble.
 #
-# .. math:: a \leftarrow d\,a + (1-d)\,\theta
+# .. math:: \bar\theta \leftarrow d\,\bar\theta + (1-d)\,\theta
 #
-# How much is gained? If θ were a fixed value and independent noise of variance σ², the average would be a sum of noises
-# with weights :math:`(1-d)\,d^k`, and its variance :math:`(1-d)^2 \sum_k d^{2k}\,\sigma^2 = \frac{1-d}{1+d}\,\sigma^2`:
+# How much is gained? If θ were a fixed value and independent noise of variance 1, the average would be a sum of noises
+# with weights :math:`(1-d)\,d^k`, and its variance :math:`(1-d)^2 \sum_k d^{2k} = \frac{1-d}{1+d}`:
 
 d = 0.97
 variance_left = np.sum(((1 - d) * d ** np.arange(2000)) ** 2)
@@ -64,7 +64,7 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad()
         for name, p in self.model.named_parameters():
-            self.average[name] += np.float32(1 - d) * (p.data - self.average[name])  # the same as d a + (1 - d) θ
+            self.average[name] += np.float32(1 - d) * (p.data - self.average[name])  # the same as d θ̄ + (1 − d) θ
         self.step += 1
         return L.item()
 
@@ -223,9 +223,9 @@ assert difference == 0
 #
 # Further reading
 # ---------------
-# * B. Polyak, A. Juditsky, *Acceleration of stochastic approximation by averaging*, 1992: why the average of the
-#   steps beats the last one.
-# * T. Karras et al., *Analyzing and improving the training dynamics of diffusion models*, 2024: how long the average
+# * Polyak, Juditsky, *Acceleration of stochastic approximation by averaging*, 1992: why the average of the steps beats
+#   the last one.
+# * Karras et al., *Analyzing and improving the training dynamics of diffusion models*, 2024: how long the average
 #   should be, found out after training.
 #
 # A run that cannot be lost may be as long as it needs. Sampling may not: who waits for a picture counts the questions to the

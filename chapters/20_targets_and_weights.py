@@ -51,8 +51,8 @@ fig.tight_layout(rect=(0, 0.1, 1, 1), w_pad=0.2)
 plt.show()
 
 # %%
-# :math:`v = a\,\epsilon - \sigma\,x_0` is the direction in which :math:`x_t` moves along the circle; *flow* is the straight way from picture to
-# noise, the same at every t; of *edm* more below. Each is some of the picture and some of the noise, and with
+# :math:`v = a\,\epsilon - \sigma\,x_0` is the direction in which :math:`x_t` moves along the circle; *flow* is the straight way
+# from picture to noise, the same at every t; of *edm* more below. Each is some of the picture and some of the noise, and with
 # :math:`x_t` itself that makes two equations for two unknowns:
 #
 # .. math:: y = p\,x_0 + q\,\epsilon, \qquad x_t = a\,x_0 + \sigma\,\epsilon
@@ -266,7 +266,7 @@ assert 1e4 * distance(wild, data) > 10 * far["eps"][0]
 # * Salimans, Ho, *Progressive distillation for fast sampling of diffusion models*, 2022: v, and weights over log-SNR.
 # * Karras, Aittala, Aila, Laine, *Elucidating the design space of diffusion-based generative models*, 2022: section 5.
 # * Hang, Gu, Li, Bao, Chen, Hu, Geng, Guo, *Efficient diffusion training via min-SNR weighting strategy*, 2023.
-# * Lin, Liu, Li, Yang, *Common diffusion noise schedules and sample steps are flawed*, 2023: ending in noise.
+# * Lin, Liu, Li, Yang, *Common diffusion noise schedules and sample steps are flawed*, 2024: ending in noise.
 # * Kingma, Gao, *Understanding diffusion objectives as the ELBO with simple data augmentation*, 2023: all weights as one.
 #
 # One of the five is the same at every step of the way: :math:`\epsilon - x_0`, the straight road from picture to noise.

@@ -61,7 +61,8 @@ plt.show()
 #
 # What there is to learn
 # ----------------------
-# With :math:`\tau` from 0 to 1, the line and its velocity are
+# Chapter 19 found such lines on every road, once it had divided :math:`x_t` by :math:`a_t + \sigma_t`. Here nothing has to be
+# divided. With :math:`\tau` from 0 to 1, the line and its velocity are
 #
 # .. math:: z_\tau = (1 - \tau)\,x_0 + \tau\,\epsilon, \qquad \frac{dz}{d\tau} = \epsilon - x_0
 #
@@ -233,9 +234,9 @@ assert abs(astray).mean() > 2 * abs(data).mean()
 # * Lipman, Chen, Ben-Hamu, Nickel, Le, *Flow matching for generative modeling*, 2023: the mean of conditional velocities.
 # * Liu, Gong, Liu, *Flow straight and fast: learning to generate and transfer data with rectified flow*, 2023.
 # * Albergo, Vanden-Eijnden, *Building normalizing flows with stochastic interpolants*, 2023: any road between two clouds.
-# * Esser, Kulal, Blattmann and others, *Scaling rectified flow transformers for high-resolution image synthesis*, 2024:
+# * Esser, Kulal, Blattmann et al., *Scaling rectified flow transformers for high-resolution image synthesis*, 2024:
 #   logit-normal times.
-# * Tong and others, *Improving and generalizing flow-based generative models with minibatch optimal transport*, 2024.
+# * Tong et al., *Improving and generalizing flow-based generative models with minibatch optimal transport*, 2024.
 #
 # A road, a target, a solver: each can be chosen without the others, and the plane is where a choice can be tried in
 # seconds. Pictures decide: ``make_schedule("flow")`` and a U-Net with ``target="flow"`` are two words in chapter 12's loop.

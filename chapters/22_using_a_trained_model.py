@@ -101,7 +101,7 @@ plt.show()
 # %%
 # The number to remember: 0.7
 # ---------------------------
-# The judge, a classifier from real digits, says what each result shows.
+# Chapter 8's judge says what each result shows.
 
 kept, became = ({s: int((judge.classify(redrawn[s]) == want).sum()) for s in strengths} for want in (digit, other))
 for s in strengths:
@@ -158,8 +158,8 @@ def complete(resample, seen=x0, labels=none):
     for t, s in zip(twenty, twenty[1:], strict=False):
         x = put(step(x, t, s, labels), s)
         for _ in range(resample if s else 0):
-            alpha = a[t] / a[s]  # up, as in chapter 9, and down again
-            x = alpha * x + np.sqrt(sigma[t] ** 2 - (alpha * sigma[s]) ** 2) * draw(next(k), n)
+            keep = a[t] / a[s]  # √α: up, as in chapter 9, and down again
+            x = keep * x + np.sqrt(sigma[t] ** 2 - (keep * sigma[s]) ** 2) * draw(next(k), n)
             x = put(step(x, t, s, labels), s)
     return x
 

@@ -187,11 +187,11 @@ def bound(x0, mixture, schedule, variance):
     """Bits per number of each step, and of the prior in place 0.            # (N,D) -> (N,T+1)"""
     a, sigma, T, x0 = schedule.signal, schedule.noise, schedule.T, x0.astype(float)
     bits = [0.5 * (a[T] * x0 / sigma[T]) ** 2]
-    alpha = a[1:] / a[:-1]
-    beta = np.append(0, sigma[1:] ** 2 - (alpha * sigma[:-1]) ** 2)
-    small = np.append(0, sigma[:-1] ** 2 * beta[1:] / sigma[1:] ** 2)
-    small[1] = small[2]  # it would be 0
-    w = small if variance == "small" else beta
+    alpha = (a[1:] / a[:-1]) ** 2
+    beta = np.append(0, 1 - alpha)
+    beta_tilde = np.append(0, sigma[:-1] ** 2 * beta[1:] / sigma[1:] ** 2)
+    beta_tilde[1] = beta_tilde[2]  # it would be 0
+    w = beta_tilde if variance == "small" else beta
     for t in range(1, T + 1):
         xt = a[t] * x0 + sigma[t] * md.philox.normal(0, range(len(x0)), x0.shape[1], step=t, stream=STREAM)
         x0_hat = mixture.expected(xt, a[t], sigma[t])
@@ -201,7 +201,7 @@ def bound(x0, mixture, schedule, variance):
             bits.append(-np.log(norm.cdf(high) - norm.cdf(low)))
         else:
             c = a[t - 1] * beta[t] / sigma[t] ** 2
-            bits.append(0.5 * (np.log(w[t] / small[t]) + (small[t] + (c * (x0 - x0_hat)) ** 2) / w[t] - 1))
+            bits.append(0.5 * (np.log(w[t] / beta_tilde[t]) + (beta_tilde[t] + (c * (x0 - x0_hat)) ** 2) / w[t] - 1))
     return np.stack(bits).mean(2).T / np.log(2)
 
 

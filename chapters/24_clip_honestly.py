@@ -95,8 +95,9 @@ assert np.allclose(among_ten(seen(x_test)), clip_report.zero_shot(seen(x_test), 
 # %%
 # Three sentences
 # ---------------
-# The course holds three sentences against a picture of class n: a handwritten number n, a clear, well-written digit n, a blurry
-# or unclear number. The softmax of 100 cosines is p. The score is :math:`p_1 + p_2`; if it is above :math:`p_3`, that is good.
+# The course that the report was written for holds three sentences against a picture of class n: a handwritten number n, a clear,
+# well-written digit n, a blurry or unclear number. The softmax of 100 cosines is p. The score is :math:`p_1 + p_2`; if it is
+# above :math:`p_3`, that is good.
 
 
 def course(v, labels):
@@ -227,5 +228,5 @@ plt.show()
 # * Hessel, Holtzman, Forbes, Le Bras, Choi, *CLIPScore: a reference-free evaluation metric for image captioning*, 2021.
 # * Gao, Schulman, Hilton, *Scaling laws for reward model overoptimization*, 2023: best-of-N against the true reward, measured.
 #
-# A figure is worth what its controls are worth: that holds for every figure in this book. The next one asks for more than a
-# digit: how it leans, and how bold it is.
+# A figure is worth what its controls are worth: that holds for every figure in this book. The next chapter asks for more than
+# a digit: how it leans, and how bold it is.

@@ -21,7 +21,7 @@ rng = np.random.default_rng(0)
 # ----------------------
 # Each of N pixels has a vector of C numbers. Three matrices make three vectors of it: a *query*, what it looks for; a
 # *key*, what it can be found by; and a *value*, what it has to say. A query and a key that point the same way have a large
-# product. A softmax over the keys makes shares of the products, and the shares mix the values (Vaswani and others):
+# product. A softmax over the keys makes shares of the products, and the shares mix the values (Vaswani et al.):
 #
 # .. math:: s = \frac{q\,k^\mathsf{T}}{\sqrt d}, \qquad p = \mathrm{softmax}(s), \qquad y = p\,v
 
@@ -107,7 +107,7 @@ assert 2 * 16**2 < 9 * C < 2 * 32**2  # at 16x16 it costs less than a convolutio
 
 # %%
 # Those megabytes need never be there: the library works on a block of queries at a time, and computes the shares once more
-# in backward (Dao and others). `minidiff/ops/attention.py` is the page to read.
+# in backward (Dao et al.). ``minidiff/ops/attention.py`` is the page to read.
 #
 # Two dots
 # --------
@@ -165,10 +165,10 @@ for name, model in models.items():
     explained[name] = 1 - ((painted[name] - goal)[right] ** 2).mean() / goal[right].var()
 
 # %%
-# The number to remember: what the dot on the right knows of the left one's colour
-# --------------------------------------------------------------------------------
-# Convolutions alone paint it grey, the mean of all colours, and nothing better can be done by who cannot see the other
-# dot. With attention the colour is there.
+# The number to remember: 4 % and all
+# -----------------------------------
+# So much does the dot on the right know of the left one's colour. Convolutions alone paint it grey, the mean of all
+# colours, and nothing better can be done by who cannot see the other dot. With attention the colour is there.
 
 for name, share in explained.items():
     print(f"{name:<15} {models[name].num_parameters():6,} parameters  {share:5.0%} of the colour's variance")
@@ -214,9 +214,10 @@ plt.show()
 # %%
 # The network for colour pictures
 # -------------------------------
-# `AttentionUNet` is the U-Net of Ho and others for CIFAR-10: residual blocks, three channels, attention where the picture
-# is 16 pixels wide, and at the bottom. Most of its parameters are convolutions still: a block of attention has four C x C
-# matrices and two vectors for its norm, where one 3x3 convolution has nine.
+# ``AttentionUNet`` is the U-Net of Ho et al. for CIFAR-10: residual blocks, which add their answer to what they were
+# given as the block above does, three channels, attention where the picture is 16 pixels wide, and at the bottom. Most of
+# its parameters are convolutions still: a block of attention has four C x C matrices and two vectors for its norm, where
+# one 3x3 convolution has nine.
 
 net = md.models.AttentionUNet()
 C = net.config["channels"][-1]
@@ -229,7 +230,7 @@ small = md.models.AttentionUNet(channels=(32, 64), blocks=1, attention=(16,), he
 assert small(np.zeros((2, 3, 32, 32), np.float32), np.array([1, 9]), np.array([3, -1])).shape == (2, 3, 32, 32)
 
 # %%
-# It trains as all others do, `minidiff train --data cifar10 --preset attention`, but not on a laptop: a day on two cores
+# It trains as all others do, ``minidiff train --data cifar10 --preset attention``, but not on a laptop: a day on two cores
 # shows clouds of colour. It is a recipe for a GPU.
 #
 # What would break it
@@ -252,10 +253,11 @@ assert small(np.zeros((2, 3, 32, 32), np.float32), np.array([1, 9]), np.array([3
 #
 # Further reading
 # ---------------
-# * Vaswani and others, *Attention is all you need*, 2017: queries, keys, values, and the root.
-# * Wang and others, *Non-local neural networks*, 2018: every pixel sees every pixel, in pictures and films.
+# * Vaswani et al., *Attention is all you need*, 2017: queries, keys, values, and the root.
+# * Wang et al., *Non-local neural networks*, 2018: every pixel sees every pixel, in pictures and films.
 # * Ho, Jain, Abbeel, *Denoising diffusion probabilistic models*, 2020: appendix B, the network above.
-# * Dao and others, *FlashAttention*, 2022: the scores, block by block, never all there.
+# * Dao, Fu, Ermon, Rudra, Ré, *FlashAttention: fast and memory-efficient exact attention with IO-awareness*, 2022: the scores,
+#   block by block, never all there.
 #
 # With this the network of every large diffusion model of its time is on the table, and each line of it has been read. What
 # they have more of is machines; how many work as one is the next chapter.

@@ -57,7 +57,7 @@ assert difference([np.mean(g, 0) for g in zip(*naive, strict=True)], whole) > 0.
 # %%
 # Off? The pictures were right, the *noise* was not: all four ranks began the same random numbers, and so four pictures got
 # the same noise. (That is not just another batch. It is a worse one: 4 noises instead of 16.) minidiff's numbers belong to
-# a row of a step, whoever draws them, so a rank says at which row it begins:
+# a row of a step, whoever draws them (Philox, chapter 7), so a rank says at which row it begins:
 
 ours = [gradients(part, md.philox.Rng(seed=0, first_row=part.start)) for part in parts]
 mean = [np.mean(g, 0) for g in zip(*ours, strict=True)]
@@ -212,10 +212,10 @@ assert np.mean(norm[:-1]) > norm[-1]
 #
 # Further reading
 # ---------------
-# * Patarasu, Yuan, *Bandwidth optimal all-reduce algorithms for clusters of workstations*, 2009: the ring.
-# * Goyal and others, *Accurate, large minibatch SGD: training ImageNet in 1 hour*, 2017: learning rate and warm-up.
+# * Patarasuk, Yuan, *Bandwidth optimal all-reduce algorithms for clusters of workstations*, 2009: the ring.
+# * Goyal et al., *Accurate, large minibatch SGD: training ImageNet in 1 hour*, 2017: learning rate and warm-up.
 # * Sergeev, Del Balso, *Horovod: fast and easy distributed deep learning in TensorFlow*, 2018: the ring for gradients.
-# * Salmon and others, *Parallel random numbers: as easy as 1, 2, 3*, 2011: why the noise knows its row.
+# * Salmon, Moraes, Dror, Shaw, *Parallel random numbers: as easy as 1, 2, 3*, 2011: why the noise knows its row.
 #
 # From the first tensor to many machines: that is all there is to making the model. What remains is the report that we have
 # followed, and its claims. The last chapter puts each of them beside what was measured.
