@@ -298,8 +298,6 @@ assert calm < 5 and thrown > 30
 #
 # Exercises
 # ---------
-# ``minidiff exercises start`` has ``linear_backward``, ``gelu``, ``gelu_backward`` and ``adam_step`` for you to fill in.
-#
 # 1. **Easy.** Multiply the loss of the spirals by 1000. Which rates of SGD and of Adam work now? Predict them first.
 # 2. **Medium.** Let SGD, momentum and Adam walk down the valley :math:`L = \tfrac12 (p_1^2 + 100\,p_2^2)` from (−4, 0.6). Then
 #    turn the valley by 45°. Who minds, and what does that say about what Adam can see?

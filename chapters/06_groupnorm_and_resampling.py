@@ -271,8 +271,6 @@ assert not np.allclose(F.max_pool2d(a + b, 2).numpy(), (F.max_pool2d(a, 2) + F.m
 # %%
 # Exercises
 # ---------
-# ``minidiff exercises start`` has ``group_norm``, ``group_norm_backward`` and ``pixel_unshuffle`` for you to fill in.
-#
 # 1. **Easy.** What is left of a convolution's bias after a GroupNorm whose groups are single channels? And in groups of four?
 # 2. **Medium.** Scale the weights of a convolution before a GroupNorm by 10. What happens to the answer, to their gradient, and
 #    to a step of SGD? What to a step of Adam? (Chapter 16 asks what is left of a *label* there.)

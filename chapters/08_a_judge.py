@@ -96,7 +96,8 @@ def trained(n, steps):  # scores of the n digits that it has learned from, and o
 
 
 truth, judge = test.labels, evaluate.load_judge()
-scores = {"ten pictures": x_test.reshape(len(test), -1) @ w.T + b, "two convolutions": trained(6000, 600)[1], "the bundled judge": judge.scores(x_test)}
+scores = {"ten pictures": x_test.reshape(len(test), -1) @ w.T + b, "two convolutions": trained(6000, 600)[1],
+          "the bundled judge": judge.scores(x_test)}  # fmt: skip
 fig, axes = plt.subplots(1, 3, figsize=(8, 3.1), layout="constrained")
 right = {}
 for ax, (name, z) in zip(axes, scores.items(), strict=True):
@@ -111,7 +112,9 @@ for ax, (name, z) in zip(axes, scores.items(), strict=True):
     ax.set_title(f"{name}:\n{wrong.sum()} of {len(test):,} wrong", size=9.5, weight="normal", loc="center", pad=5)
 plt.show()
 print("right: " + ", ".join(f"{name} {share:.1%}" for name, share in right.items()) + f"; on all of MNIST's test {judge.accuracy:.2%}")
-assert 0.80 < right["ten pictures"] < right["two convolutions"] - 0.01 and right["the bundled judge"] > 0.97 and judge.accuracy > 0.99
+assert 0.80 < right["ten pictures"] < right["two convolutions"] - 0.01
+assert right["the bundled judge"] > 0.97
+assert judge.accuracy > 0.99
 
 # %%
 # Only mistakes are drawn, and they have favourites. No verdict on samples is surer than the judge is right on real digits.
@@ -124,8 +127,9 @@ assert 0.80 < right["ten pictures"] < right["two convolutions"] - 0.01 and right
 fit, check = np.random.default_rng(1).permutation(2000).reshape(2, 1000)
 own, z = trained(200, 300)
 sure, hit = softmax(z[check]).max(1).mean(), (z[check].argmax(1) == (others := truth[check])).mean()
-print(f"the hasty judge is right on {(own.argmax(1) == train.labels[:200]).mean():.0%} of its own digits; on others on {hit:.1%}, and {sure:.1%} sure")
-assert (own.argmax(1) == train.labels[:200]).all() and sure - hit > 0.03
+at_home = (own.argmax(1) == train.labels[:200]).mean()
+print(f"the hasty judge is right on {at_home:.0%} of its own digits; on others on {hit:.1%}, and {sure:.1%} sure")
+assert at_home == 1 and sure - hit > 0.03
 
 # %%
 # It boasts. Once all its own digits are right, the loss can only be made smaller by larger scores, and nothing says when to
@@ -156,10 +160,12 @@ def ece(p, labels):
 
 tau = temperature(z[fit], truth[fit])
 before, after = softmax(z[check]), softmax(z[check] / tau)
-assert np.isclose(tau, evaluate.fit_temperature(z[fit], truth[fit]), rtol=1e-3) and np.isclose(ece(after, others), evaluate.calibration(after, others).error)
+assert np.isclose(tau, evaluate.fit_temperature(z[fit], truth[fit]), rtol=1e-3)
+assert np.isclose(ece(after, others), evaluate.calibration(after, others).error)
 floor = np.mean([ece(after, (rng.random((1000, 1)) < after.cumsum(1)).argmax(1)) for _ in range(200)])  # truths drawn as it says
 best = temperature(scores["the bundled judge"][fit], truth[fit])
-print(f"hasty: τ = {tau:.2f}, ECE {ece(before, others):.1%} before, {ece(after, others):.1%} after; if it were perfectly honest, {floor:.1%}; bundled: τ = {best:.2f}")
+print(f"hasty: τ = {tau:.2f}, ECE {ece(before, others):.1%} before, {ece(after, others):.1%} after; "
+      f"if it were perfectly honest, {floor:.1%}; bundled: τ = {best:.2f}")  # fmt: skip
 assert tau > 1.5 and ece(after, others) < 0.6 * ece(before, others) and 0.005 < floor < 0.04 and 0.4 < best < 1
 
 # %%
@@ -185,13 +191,17 @@ plt.show()
 
 digits, labels = x_test[:200], truth[:200]
 tiles = digits.reshape(200, 4, 7, 4, 7).swapaxes(2, 3).reshape(200, 16, 7, 7)[:, rng.permutation(16)]
-shown = {"digits": digits, "noise": rng.standard_normal(digits.shape, np.float32).clip(-1, 1), "nothing": np.full_like(digits, -1), "inverted": -digits,
+shown = {"digits": digits, "noise": rng.standard_normal(digits.shape, np.float32).clip(-1, 1),
+         "nothing": np.full_like(digits, -1), "inverted": -digits,
          "in pieces": tiles.reshape(200, 4, 4, 7, 7).swapaxes(2, 3).reshape(200, 1, 28, 28)}  # fmt: skip
 p = {name: judge.probabilities(images) for name, images in shown.items()}
 called = {name: np.bincount(p[name].argmax(1), minlength=10) / 200 for name in shown}
 for name, share in called.items():
     print(f"{name:10} {p[name].max(1).mean():7.1%} sure; most often called {share.argmax()}, {share.max():.0%} of them")
-assert p["noise"].max(1).mean() > 0.99 and called["noise"][8] > 0.95 and called["nothing"][1] == 1 and p["inverted"].max(1).mean() > 0.95
+assert p["noise"].max(1).mean() > 0.99
+assert called["noise"][8] > 0.95
+assert called["nothing"][1] == 1
+assert p["inverted"].max(1).mean() > 0.95
 
 # %%
 # It is as sure of noise as of digits: an 8, every time. An empty picture is a 1. **Confidence says which of the ten, if it is one

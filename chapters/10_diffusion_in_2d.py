@@ -49,7 +49,8 @@ for t, (cloud, field) in zip(xt, axes.T, strict=True):
     for ax in (cloud, field):
         ax.set(xlim=(-1.75, 1.75), ylim=(-1.75, 1.75), aspect="equal")
         ax.axis("off")
-axes[1, 0].text(0, 0, "an arrow:\nfrom $x_t$ towards where\nit came from, on average\n\nblue: where $x_t$ lies", ha="center", va="center", size=8.5, color=MUTED)
+legend = "an arrow:\nfrom $x_t$ towards where\nit came from, on average\n\nblue: where $x_t$ lies"
+axes[1, 0].text(0, 0, legend, ha="center", va="center", size=8.5, color=MUTED)
 fig.tight_layout(w_pad=0.2, h_pad=0.2)
 plt.show()
 

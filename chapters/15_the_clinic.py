@@ -231,7 +231,8 @@ for name, case in CASES.items():
 record = Path(md.__file__).parents[1] / "chapters" / "results" / "clinic.json"
 if record.is_file():
     measured = json.loads(record.read_text(encoding="utf-8"))
-    print(f"{measured['steps']:,} steps each; Fréchet distance of real digits {measured['frechet']['floor']:.1f}, of noise {measured['frechet']['noise']:.0f}")
+    usual = measured["frechet"]
+    print(f"{measured['steps']:,} steps each; Fréchet distance of real digits {usual['floor']:.1f}, of noise {usual['noise']:.0f}")
     for name, row in measured["cases"].items():
         print(f"{name:16} loss {row['held_out_loss']:.3f}   class {row['class_accuracy']:6.1%}   Fréchet {row['frechet']:5.1f}   {row['wrong']}")
     ill = {name: row for name, row in measured["cases"].items() if row["found_by"]}
@@ -250,7 +251,10 @@ if record.is_file():
 # *Instruments without controls.* A judge finds a digit in anything, so one in ten is right by chance; a Fréchet distance of
 # few samples is large for real digits too. Here is the floor of our plane for fewer and fewer points:
 
-floors = {n: np.mean([frechet_distance(*truth.draw(2 * n, np.random.default_rng(k))[0].reshape(2, n, 2)) for k in range(20)]) for n in (1000, 100, 10)}
+floors = {}
+for n in (1000, 100, 10):
+    pairs = [truth.draw(2 * n, np.random.default_rng(k))[0].reshape(2, n, 2) for k in range(20)]
+    floors[n] = np.mean([frechet_distance(one, other) for one, other in pairs])
 print("floor:", ", ".join(f"{value:.4f} with {n} points" for n, value in floors.items()))
 assert floors[10] > 30 * floors[1000]
 

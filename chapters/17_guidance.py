@@ -257,7 +257,10 @@ for name, (network, guidance) in recipes.items():
     print(f"{name:21} right {right[name]:6.1%}   spread {spread[name]:.3f}   contrast {contrast[name]:.3f}")
 assert spread["w = 0"] > spread["w = 1"] > spread["w = 4"] and spread["w = 4, in (0.2, 0.8)"] > spread["w = 1"]
 assert contrast["w = 4"] > 1.1 * contrast["w = 0"] and contrast["w = 4, in (0.2, 0.8)"] < 0.95 * contrast["w = 4"]
-assert 0.7 < right["w = 0"] < right["w = 1"] and right["w = 4"] > 0.95 and right["told nothing"] < 0.3 and right["the judge alone"] > 0.7
+assert 0.7 < right["w = 0"] < right["w = 1"]
+assert right["w = 4"] > 0.95
+assert right["told nothing"] < 0.3
+assert right["the judge alone"] > 0.7
 
 fig, ax = plt.subplots(figsize=(8, 3.7))
 columns = np.flatnonzero(np.isin(digits, (2, 3, 5, 8)))

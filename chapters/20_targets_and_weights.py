@@ -37,7 +37,8 @@ for ax, t in zip(axes, (20, 50, 80), strict=True):
     arrows = {"eps": (0, 1), "x0": (1, 0), "v": (-sigma[t], a[t]), "flow": (-1, 1), "edm": (sigma[t] / s / root, -a[t] * s / root)}
     for target, (p, q) in arrows.items():
         tail = {"eps": (0, 0), "x0": (0, 0), "flow": (1, 0)}.get(target, here)
-        ax.annotate("", np.add(tail, (p, q)), tail, annotation_clip=False, arrowprops=dict(arrowstyle="-|>", color=colour[target], lw=1.8, shrinkA=0, shrinkB=0))
+        look = {"arrowstyle": "-|>", "color": colour[target], "lw": 1.8, "shrinkA": 0, "shrinkB": 0}
+        ax.annotate("", np.add(tail, (p, q)), tail, annotation_clip=False, arrowprops=look)
     ax.plot(*here, "o", color=INK, ms=6)
     ax.text(here[0] + 0.1, here[1] + 0.08, "$x_t$", size=11)
     ax.text(1, -0.08, "picture", size=8.5, color=MUTED, ha="center", va="top")
@@ -74,7 +75,8 @@ for target, (p, q) in p_and_q.items():
         both = np.linalg.solve([[a[t], sigma[t]], [p[t], q[t]]], np.stack([xt.ravel(), y.ravel()]))
         assert np.allclose(both.reshape(2, 500, 2), [x0, eps])
         assert np.allclose(y, training_target(schedule, x0, t, eps, target))
-        assert np.allclose(predict_x0(schedule, xt, t, y, target), x0) and np.allclose(predict_eps(schedule, xt, t, y, target), eps)
+        assert np.allclose(predict_x0(schedule, xt, t, y, target), x0)
+        assert np.allclose(predict_eps(schedule, xt, t, y, target), eps)
 v = a[50] * eps - sigma[50] * x0  # or, in letters
 assert np.allclose(v, training_target(schedule, x0, 50, eps, "v"))
 
@@ -223,7 +225,8 @@ plt.show()
 
 factor = sigma[99] / a[99]
 first, last = ({target: errors[target][:, i].mean() for target in TARGETS} for i in (0, -1))
-print(f"noise to signal at t = 99: {factor:.1f}; error of ε to that of v: {last['eps'] / last['v']:.0f} at t = 99, {first['eps'] / first['v']:.1f} at t = 2")
+print(f"noise to signal at t = 99: {factor:.1f}; error of ε to that of v: {last['eps'] / last['v']:.0f} at t = 99, "
+      f"{first['eps'] / first['v']:.1f} at t = 2")  # fmt: skip
 print(f"error of x0 to that of v at t = 2: {first['x0'] / first['v']:.1f}")
 assert 60 < factor < 68 and 15 < last["eps"] / last["v"] < 200
 assert 2 < first["x0"] / first["v"] < 10

@@ -106,7 +106,8 @@ def course(v, labels):
 
 
 noise, blurred = rng.standard_normal(x_test.shape, np.float32).clip(-1, 1), gaussian_filter(x_test, (0, 0, 3, 3))
-shown = {"real digits": (x_test, y_test), "blurred": (blurred, y_test), "wrong labels": (x_test, (y_test + 1) % 10), "noise": (noise, y_test), "inverted": (-x_test, y_test)}
+shown = {"real digits": (x_test, y_test), "blurred": (blurred, y_test), "wrong labels": (x_test, (y_test + 1) % 10),
+         "noise": (noise, y_test), "inverted": (-x_test, y_test)}  # fmt: skip
 good, right, p = {}, {}, {}
 for name, (images, labels) in shown.items():
     p[name] = course(v := seen(images), labels)
@@ -144,7 +145,10 @@ plt.show()
 v, w = (normalised(rng.standard_normal(shape)) for shape in ((3000, 32), (9000, 32)))
 winner = (v[:, None] * w.reshape(3000, 3, 32)).sum(2).argmax(1)
 print(f"good by random vectors: {(winner < 2).mean():.1%}; wrong labels: {good['wrong labels']:.0%}, right among ten {right['wrong labels']:.1%}")
-assert 0.63 < (winner < 2).mean() < 0.70 and good["wrong labels"] > 0.25 and right["wrong labels"] < 0.02 and right["noise"] < 0.2
+assert 0.63 < (winner < 2).mean() < 0.70
+assert good["wrong labels"] > 0.25
+assert right["wrong labels"] < 0.02
+assert right["noise"] < 0.2
 
 # %%
 # With a real CLIP ``minidiff evaluate samples.npz --clip ViT-B-32 --clip-weights FILE`` prints these controls, or these lines:
@@ -187,7 +191,10 @@ assert agreement < 0.3 and own[-1] - own[0] > 0.25 and abs(judged[-1] - judged[0
 many = 2 ** np.arange(11)
 q, e = rng.standard_normal((4000, 1024)), rng.standard_normal((4000, 1024))
 kinds = {"ρ = 0.9": e * 0.48, "ρ = 0.5": e * 1.73, "rare large errors": rng.standard_t(2.0, (4000, 1024))}
-gains = {name: np.array([np.take_along_axis(q[:, :n], (q + error)[:, :n].argmax(1)[:, None], 1).mean() for n in many]) for name, error in kinds.items()}
+gains = {}
+for name, error in kinds.items():
+    picked = [(q + error)[:, :n].argmax(1)[:, None] for n in many]
+    gains[name] = np.array([np.take_along_axis(q[:, :n], best, 1).mean() for n, best in zip(many, picked, strict=True)])
 m_N = np.maximum.accumulate(q, axis=1)[:, many - 1].mean(0)
 assert np.allclose(gains["ρ = 0.5"], 0.5 * m_N, atol=0.08)
 print("gain with rare large errors:", (heavy := gains["rare large errors"]).round(2))

@@ -64,7 +64,8 @@ choices = {"down": (1, 2, 3), "mid": (0, 1, 2, 3), "up": (1, 2, 3), "smaller": (
 networks = list(product(*choices.values()))
 sizes = np.array([parameters(*network) for network in networks])
 exact = [dict(zip(choices, network, strict=True)) for network, n in zip(networks, sizes, strict=True) if n == 957_513]
-print(f"{len(networks):,} networks, {sizes.min():,} to {sizes.max():,} parameters; within 10 %: {(abs(sizes / 957_513 - 1) < 0.1).sum():,}; exactly: {len(exact)}")
+close = abs(sizes / 957_513 - 1) < 0.1
+print(f"{len(networks):,} networks, {sizes.min():,} to {sizes.max():,} parameters; within 10 %: {close.sum():,}; exactly: {len(exact)}")
 print(exact[0])
 
 # %%
@@ -74,8 +75,7 @@ print(exact[0])
 # eight numbers for the time, two layers for the class. But we *looked* for a hit. How often would one of 17,280 networks hit a
 # number that has nothing to do with any of them?
 
-near = np.unique(sizes[abs(sizes / 957_513 - 1) < 0.1])
-by_chance = len(near) / (0.2 * 957_513)
+by_chance = len(np.unique(sizes[close])) / (0.2 * 957_513)
 print(f"of all numbers within 10 %, {by_chance:.1%} are hit by some network")
 assert len(networks) == 17_280 and len(exact) == 1 and 0.01 < by_chance < 0.03
 assert parameters(**exact[0]) == md.models.UNet().num_parameters() == 957_513
@@ -117,7 +117,8 @@ class Linear:
 
 signal = report.alpha_bar[1:, None] * values  # (T,1024)
 by_hand = (signal / (signal + 1 - report.alpha_bar[1:, None])).mean()
-measured = np.mean([md.diffusion.loss(Linear(), report, x_train[k : k + 500], digits.labels[k : k + 500], rng, drop=0.0).item() for k in range(0, 3000, 500)])
+batches = [(x_train[k : k + 500], digits.labels[k : k + 500]) for k in range(0, 3000, 500)]
+measured = np.mean([md.diffusion.loss(Linear(), report, x0, labels, rng, drop=0.0).item() for x0, labels in batches])
 print(f"{NAME}: the best linear answer loses {by_hand:.3f} by the formula, {measured:.3f} by the library's loss")
 assert abs(by_hand - measured) < 0.01 and 0.1 < by_hand < 0.2
 
@@ -136,7 +137,7 @@ if record.is_file():
 # *Digits can be recognised after 60 to 70 % of the reverse steps.* Let us drown real digits along three roads, and ask the judge
 # at which step they can no longer be told apart. No network draws here at all. And what is the same on all three?
 
-roads = {"linear, the report's": report, "cosine": md.diffusion.make_schedule("cosine", T=100), "flow": md.diffusion.make_schedule("flow", T=100)}
+roads = {"linear, the report's": report, **{name: md.diffusion.make_schedule(name, T=100) for name in ("cosine", "flow")}}
 judge, t_all = evaluate.load_judge(), np.arange(2, 98, 5)
 right = {}
 for name, road in roads.items():
@@ -213,7 +214,8 @@ if rows:
         ax.text(0.0, y + height / 2, "\n".join(says), size=8, va="center", color=INK)
         ax.text(0.29, y + height / 2, "\n".join(seen), size=7.5, va="center", color=MUTED)
         ax.add_patch(plt.Rectangle((0.82, y + 0.12), 0.18, height - 0.24, color=shade.get(row["verdict"], FAINT), lw=0))
-        ax.text(0.91, y + height / 2, "\n".join(textwrap.wrap(row["verdict"], 16)), size=8, ha="center", va="center", color="white" if row["verdict"] in shade else INK)
+        verdict, ink = "\n".join(textwrap.wrap(row["verdict"], 16)), "white" if row["verdict"] in shade else INK
+        ax.text(0.91, y + height / 2, verdict, size=8, ha="center", va="center", color=ink)
         ax.axhline(y, color=FAINT, lw=0.7)
         y += height
     ax.set(xlim=(0, 1), ylim=(y, 0))
@@ -222,7 +224,10 @@ if rows:
     plt.show()
     counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in dict.fromkeys(row["verdict"] for row in rows)}
     print(f"of {len(rows)} claims: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
-    assert len(rows) == 14 and sum(counts.values()) == 14 and counts["reproduced"] < 7 and all(row["commands"] for row in rows)
+    assert len(rows) == 14
+    assert sum(counts.values()) == 14
+    assert counts["reproduced"] < 7
+    assert all(row["commands"] for row in rows)
 else:
     print("claims.json is in the project's chapters/results; `python examples/report_claims.py` makes the table from the records there")
 
