@@ -117,7 +117,7 @@ def exercises_page(chapters: Sequence[Path]) -> str:
     for chapter in chapters:
         heading = f"{works.number(chapter)}. {works.title(chapter)}"
         body = "\n".join(works.section(chapter, "Exercises")).strip()
-        files = ", ".join(f"``{task.name}`` ({task.title}; {task.level}, {task.minutes} minutes)" for task in works.tasks(works.number(chapter)))
+        files = ", ".join(f"``{task.name}`` ({task.level}, {task.minutes} minutes)" for task in works.tasks(works.number(chapter)))
         text += f"\n{heading}\n{'-' * len(heading)}\n\n:doc:`To the chapter <chapters/{chapter.stem}>`\n\n{body}\n\nIn a file, checked: {files}.\n"
     return text
 
