@@ -406,4 +406,4 @@ def test_the_exercises_are_part_of_the_package():
     """Labs and stubs are read from source files, which must be among what setuptools takes along."""
     folder = ROOT / "minidiff" / "exercises"
     assert (folder / "__init__.py").exists() and (folder / "tasks" / "__init__.py").exists()
-    assert {path.suffix for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts} == {".py"}
+    assert {path.suffix for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts and path.name != "README.md"} == {".py"}
