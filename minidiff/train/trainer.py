@@ -197,6 +197,7 @@ class Trainer:
         folder.remove_leftovers(self.out)
         for path in self._damaged:
             folder.set_aside(path)
+        self._drop_old()                                  # a run that was killed just after its last checkpoint has one too many
         (self.out / "checkpoints").mkdir(exist_ok=True)
         if self.step == 0 and not self._checkpoint(0).exists():
             self._save_state()                            # the state to fall back on, and the mark of a run

@@ -226,6 +226,17 @@ def test_only_the_newest_checkpoints_are_kept(small: Config, out: Path) -> None:
     assert [p.name for p in checkpoint.all_of_run(out)] == [f"step_{k:08d}.npz" for k in (8, 10, 12)]
 
 
+def test_one_too_many_goes_with_a_resume_though_no_step_is_left(small: Config, out: Path) -> None:
+    """Killed between the last checkpoint and the removal of the oldest."""
+    recipe = small.replace(steps=12, checkpoint_every=2, keep=3)
+    _run(recipe, out)
+    kept = checkpoint.all_of_run(out)
+    (out / "checkpoints" / "step_00000006.npz").write_bytes(kept[0].read_bytes())
+    (out / "model.npz").unlink()
+    assert _run(recipe, out, resume=True).finished
+    assert checkpoint.all_of_run(out) == kept
+
+
 def test_the_record_says_how_the_model_was_made(small: Config, out: Path) -> None:
     outcome = _run(small.replace(steps=12), out)
     record = json.loads((out / "record.json").read_text())
