@@ -102,7 +102,8 @@ def main() -> int:
     viz.save(sheet(rows, pictures), args.json / f"{name}-epochs.png")
     records.write_json(args.json / f"{name}-epochs.json", {
         "command": records.command_line(), "commit": records.commit(), "time": records.now(), "versions": records.versions(),
-        "machine": records.machine("cpu", md.get_num_threads()), "training": record.get("launches", [record])[0]["command"], "parameters": record["parameters"],
+        "machine": records.machine("cpu", md.get_num_threads()), "parameters": record["parameters"],
+        "training": record.get("launches", [record])[0]["command"],
         "n": args.n, "seed": args.seed, "validation_losses": record.get("validation_losses", []), "rows": rows,
     })  # fmt: skip
     print(f"wrote {name}-epochs.json and {name}-epochs.png")

@@ -147,7 +147,7 @@ def larger(found: dict[str, Any]) -> Finding:
     times = {key: large[key] / small[key] for key in ("parameters", "peak_memory_mb", "seconds_a_step")}
     said = f"channels twice as wide: {times['parameters']:.1f} times the parameters, {times['peak_memory_mb']:.1f} the memory of a step, " \
            f"{times['seconds_a_step']:.1f} the time; Fréchet {small['frechet']:.1f} and {large['frechet']:.1f} after {small['steps_of_training']} steps"  # fmt: skip
-    cost = all(2 / 1.5 <= times[key] <= 2 * 1.5 for key in ("peak_memory_mb", "seconds_a_step"))
+    cost = all(1.5 <= times[key] <= 2.75 for key in ("peak_memory_mb", "seconds_a_step"))
     better = large["frechet"] < 0.8 * small["frechet"]
     return said, YES if cost and better else PART if cost or better else NO
 

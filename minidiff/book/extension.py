@@ -67,7 +67,6 @@ def _tasks(app: Sphinx, doctree: nodes.document) -> None:
     section += line
 
 
-
 def _images(app: Sphinx) -> None:
     """The films are WebP, which every browser shows."""
     if "image/webp" not in app.builder.supported_image_types:
