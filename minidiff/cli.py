@@ -105,7 +105,8 @@ def _add_train(commands: Any) -> None:
                  "  minidiff train --data mnist --preset mnist --out runs/first\n"
                  "  minidiff train --out runs/first --resume\n"
                  "  minidiff train --set weight_decay=0.01 model.target=flow schedule.name=flow model.channels=32,64\n"
-                 "  minidiff train --config runs/first --seed 1 --out runs/second     the same recipe, other chance\n\n"
+                 "  minidiff train --config runs/first --seed 1 --out runs/second     the same recipe, other chance\n"
+                 "  minidiff train --start mnist --data my-digits --steps 2000 --lr 5e-4     the bundled model, taught further\n\n"
                  "Ctrl-C saves a checkpoint and says how to go on.")
     p.add_argument("--data", metavar="NAME", help="data set, one of `minidiff data list`, or a folder with a sub-folder of images for each class (default: the preset's)")
     _add_recipe(p)
@@ -119,6 +120,7 @@ def _add_train(commands: Any) -> None:
     p.add_argument("--drop", type=float, metavar="RATE", help="share of samples that lose their label")
     p.add_argument("--clip", type=float, metavar="NORM", help="largest gradient norm, 0 for any")
     p.add_argument("--augment", nargs="+", metavar="NAME", help="vary the pictures: shift, flip (default: not)")
+    p.add_argument("--start", metavar="CHECKPOINT|NAME", help="begin with the weights of this model: a bundled one's name, a run's folder or a checkpoint (default: random weights)")
     p.add_argument("--style", nargs="+", metavar="NAME", help="tell the network these values too: slant, weight (default: none)")
     p.add_argument("--schedule", metavar="NAME", help="noise schedule: linear, rescaled-linear, cosine, sigmoid, flow, edm")
     p.add_argument("-T", type=int, metavar="T", help="diffusion steps")
@@ -466,7 +468,7 @@ def _demo(args: argparse.Namespace) -> int:
     return _report(outcome, Path(args.out) / "run")
 
 
-OVERRIDES = ("data", "augment", "style", "epochs", "steps", "batch", "lr", "ema", "drop", "clip", "limit", "seed", "device", "precision", "threads",
+OVERRIDES = ("start", "data", "augment", "style", "epochs", "steps", "batch", "lr", "ema", "drop", "clip", "limit", "seed", "device", "precision", "threads",
              "sheet_every", "checkpoint_every")
 
 

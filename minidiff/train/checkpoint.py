@@ -236,5 +236,5 @@ def export(source: str | Path, target: str | Path, half: bool = True) -> Path:
         overflow = [k for k, v in weights.items() if v.dtype.kind == "f" and not np.isfinite(v).all()]
         if overflow:
             raise BadInput(f"{path}: {overflow[0]} does not fit half precision; export with half=False")
-    kept = ("model", "schedule", "config", "classes", "style", "step", "epoch", "held_out_loss")
+    kept = ("model", "schedule", "config", "classes", "style", "step", "epoch", "start", "held_out_loss")
     return save(target, {"model": weights}, {"kind": "weights", **{k: meta[k] for k in kept if k in meta}})

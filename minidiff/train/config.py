@@ -33,6 +33,8 @@ class Config:
     For ``clip``, ``ema``, ``drop``, ``warmup``, ``sheet_every``, ``checkpoint_every``, ``keep`` and ``validate``
     zero means "off".
 
+    ``start`` names a bundled model, a run's folder or a checkpoint with the same network: see :mod:`minidiff.train.start`.
+
     ``accumulate`` = K takes the gradient of a batch in K parts of batch/K samples, with the same t, noise and dropped
     labels as in one piece: the same step to rounding, in the memory of a part. ``recompute`` forgets what the blocks of
     the network compute and computes it again in backward: the same step bit for bit, in less memory and more time.
@@ -43,6 +45,7 @@ class Config:
     limit: int | None = None                 # train on the first `limit` images only
     image_size: int = 32
     model: dict[str, Any] = field(default_factory=dict)
+    start: str | None = None                 # the model whose weights it begins with; None: random ones
     schedule: dict[str, Any] = field(default_factory=lambda: {"name": "cosine", "T": 100})
 
     epochs: float | None = None

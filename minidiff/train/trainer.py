@@ -24,6 +24,7 @@ from .graph import GraphStep, obstacle
 from .lock import in_use, only_run
 from .progress import Progress, Silent
 from .rates import lr_schedule_of, optimizer_of, plan
+from .start import take_weights
 
 SMOOTHING = 0.98                      # of the loss shown and recorded as final: a mean over about 50 steps
 REPLAN = 20                           # steps between two looks at the clock when a time budget is set
@@ -82,7 +83,7 @@ class Trainer:
         if config.threads is not None:
             backend.set_num_threads(config.threads)
         share_machine(self.group, config.device)
-        self._build()
+        self._build(fresh=saved is None)
         self.launches: list[dict[str, Any]] = []
         self._damaged: dict[Path, str] = {}
         if saved is not None:
@@ -101,7 +102,7 @@ class Trainer:
         self._found = checkpoint.all_of_run(self.out)
         return saved
 
-    def _build(self) -> None:
+    def _build(self, fresh: bool) -> None:
         c = self.config
         backend.manual_seed(c.seed)
         train = data.load(c.data, "train", limit=c.limit, size=c.image_size)
@@ -117,6 +118,7 @@ class Trainer:
         channels = 1 if train.images.ndim == 3 else train.images.shape[1]
         self.model = self._network({"in_channels": channels, "image_size": c.image_size, "num_classes": len(self.classes),
                                     "style_dim": len(c.style)}).to(c.device)
+        self.origin = take_weights(self.model, c.start) if c.start and fresh else None
         if c.recompute:
             recompute_blocks(self.model)
         self.optimizer = optimizer_of(c, self.model)
@@ -396,7 +398,8 @@ class Trainer:
     def _meta(self) -> dict[str, Any]:
         """What describes the model, in every kind of checkpoint."""
         return {"config": self.config.to_json(), "model": self.model.config, "schedule": self.schedule.config,
-                "classes": list(self.classes), **({} if self.style is None else {"style": self.style.to_json()}), "step": self.step,
+                "classes": list(self.classes), **({} if self.style is None else {"style": self.style.to_json()}),
+                **({} if self.origin is None else {"start": self.origin}), "step": self.step,
                 "epoch": round(self.step / self.loader.batches_per_epoch, 5)}
 
     def save(self) -> Path:
@@ -456,6 +459,7 @@ class Trainer:
         self.loader.load_state_dict(meta["loader"])
         backend.default_rng().bit_generator.state = meta["rng"]["default"]
         self.step, self.best, self._damaged = meta["step"], meta.get("best"), saved.damaged
+        self.origin = meta.get("start")
         self._loss_sum, self._loss_weight = meta["smoothing"]
         self.seconds = records.seconds_at(self.out, self.step)
         with contextlib.suppress(BadInput):               # launches are for people: a damaged list stops no run
@@ -526,7 +530,8 @@ class Trainer:
         rows = records.read_metrics(metrics) if metrics.exists() else []
         records.write_json(self.out / "record.json", {
             "status": status, **facts, "command": launch["command"], "commit": records.commit(),
-            "config": self.config.to_json(), "parameters": self.model.num_parameters(),
+            "config": self.config.to_json(), **({} if self.origin is None else {"start": self.origin}),
+            "parameters": self.model.num_parameters(),
             "machine": records.machine(self.config.device, backend.get_num_threads()),
             "versions": records.versions(), "seed": self.config.seed,
             "started": self.launches[0]["started"], "ended": launch["ended"], "seconds": round(self.seconds, 1),

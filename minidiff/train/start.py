@@ -1,0 +1,32 @@
+"""Training that begins with the weights of another model and not with random ones: fine-tuning, or simply more of it.
+
+Only the weights are taken, the averaged ones where there are any. Step count, learning rate, moments and random
+numbers begin anew, so this is a run of its own with a recipe of its own; to go on with a run, resume it.
+"""
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from ..errors import BadInput
+from . import checkpoint
+
+
+def take_weights(model: Any, source: str) -> dict[str, Any]:
+    """Give ``model`` the weights of ``source``, and return where they came from.
+
+    source: a checkpoint, a run's folder, RUN/best, or a bundled model's name. Returned is what a record needs to be
+    checked: the name as given, the file's SHA-256, its training step, and what that model itself had begun with.
+
+    Raises BadInput where the file holds no diffusion model, or a network with other options than ``model``: some of
+    them (what it predicts, where it hears the class) change what the weights mean and not their shapes.
+    """
+    loaded = checkpoint.load_model(source)
+    theirs, ours = loaded.meta["model"], model.config
+    differ = [f"{name} {theirs.get(name)}, not {ours.get(name)}" for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)]
+    if differ:
+        preset = f"; it was trained by --preset {loaded.config.preset}" if loaded.config else ""
+        raise BadInput(f"train: start: {source} has another network than this recipe: {', '.join(differ)}{preset}")
+    model.load_state_dict(loaded.model.state_dict())
+    origin = {"model": source, "sha256": hashlib.sha256(loaded.path.read_bytes()).hexdigest(), "step": loaded.meta.get("step")}
+    return {**origin, "start": loaded.meta["start"]} if loaded.meta.get("start") else origin
