@@ -1,6 +1,7 @@
 """Pictures show what they say: the right pixels, in the right place, with labels that can be read."""
 
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -353,7 +354,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
             files.Path, "write_bytes", lambda self, content: (whole(self, content[:9]), fail())
         )
     else:
-        monkeypatch.setattr(files.os, "replace", fail)
+        monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError if fails == "drawing" else BadInput, match="No space left on device"):
         viz.save(viz.sample_sheet(np.zeros((1, 1, 4, 4))), path)
     assert path.read_bytes() == old and list(tmp_path.iterdir()) == [path]

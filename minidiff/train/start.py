@@ -22,8 +22,9 @@ def take_weights(model: Any, source: str) -> dict[str, Any]:
     them (what it predicts, where it hears the class) change what the weights mean and not their shapes.
     """
     loaded = checkpoint.load_model(source)
-    theirs, ours = loaded.meta["model"], model.config
-    differ = [f"{name} {theirs.get(name)}, not {ours.get(name)}" for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)]
+    theirs, ours = ({"network": "unet", **config} for config in (loaded.meta["model"], model.config))
+    names = sorted({*theirs, *ours}) if theirs["network"] == ours["network"] else ["network"]
+    differ = [f"{name} {theirs.get(name)}, not {ours.get(name)}" for name in names if theirs.get(name) != ours.get(name)]
     if differ:
         preset = f"; it was trained by --preset {loaded.config.preset}" if loaded.config else ""
         raise BadInput(f"train: start: {source} has another network than this recipe: {', '.join(differ)}{preset}")

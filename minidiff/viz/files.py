@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import BadInput
+from ..files import atomic_path
 from .images import as_array, grid
 from .style import DPI, house_look, new_figure
 
@@ -185,16 +185,11 @@ def ending(path: Path, known: tuple[str, ...]) -> str:
 
 
 def write_whole(path: Path, content: bytes) -> Path:
-    """Put ``content`` at ``path`` in one step: into a temporary file beside it, which is then renamed."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Put ``content`` at ``path`` in one step. Raises BadInput for a place that cannot be written to."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        os.replace(part, path)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise BadInput(f"{path}: cannot write it ({reason}); name a folder that can be written to") from error
-    finally:
-        if part.parent.is_dir():
-            part.unlink(missing_ok=True)
     return path

@@ -2,7 +2,8 @@
 
 A kill is SIGKILL, which no handler sees. Half of them come from outside, at a random time. The other half the run deals
 itself at a chosen moment, which time would hardly ever hit: at the n-th call that opens, renames or removes a file (so
-between a checkpoint's last byte and its new name, too), or in the middle of writing one.
+between a checkpoint's last byte and its new name, too), before a sheet of samples gets its name, or in the middle of
+writing an archive.
 """
 import hashlib
 import json
@@ -47,16 +48,21 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_at_call(n):
+def die_at_call(n, events=("open", "os.rename", "os.remove", "os.mkdir"), where="run-"):
     """At the n-th call that opens, renames or removes something in the run's folder."""
     left = [n]
 
     def hook(event, arguments):
-        if event in ("open", "os.rename", "os.remove", "os.mkdir") and "run-" in str(arguments[0]):
+        if event in events and where in str(arguments[0]):
             left[0] -= 1
             if left[0] == 0:
                 die()
     sys.addaudithook(hook)
+
+
+def die_at_sheet(n):
+    """When the n-th sheet is drawn and has not got its name."""
+    die_at_call(n, ("os.rename",), "sheets")
 
 
 def die_in_write(n):
@@ -79,7 +85,7 @@ for line in sys.stdin:
     pid = os.fork()
     if pid == 0:
         try:
-            {"call": die_at_call, "write": die_in_write, "never": lambda n: None}[how](n)
+            {"call": die_at_call, "sheet": die_at_sheet, "write": die_in_write, "never": lambda n: None}[how](n)
             Trainer(CONFIG, out, resume=holds_run(out), progress=False).run()
             os._exit(0)
         except BaseException as error:
@@ -156,8 +162,8 @@ def _moments() -> list[tuple[str, int | float]]:
     """Fifty moments, the same on every run of the tests: times in parts of a run, calls, and writes."""
     chance = random.Random(2024)
     times = [("time", chance.random()) for _ in range(25)]
-    calls = [("call", n) for n in sorted(chance.sample(range(1, 70), 18))]
-    return times + calls + [("write", n) for n in range(1, 8)]
+    calls = [("call", n) for n in sorted(chance.sample(range(1, 70), 16))]
+    return times + calls + [("sheet", 1), ("sheet", 2)] + [("write", n) for n in range(1, 8)]
 
 
 assert len(_moments()) == 50
