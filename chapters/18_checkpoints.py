@@ -149,6 +149,9 @@ assert first["moments"]["weights"] == 7 and first["moments"]["loss"] == 8  # the
 # %%
 # The last line is the dangerous one: who forgets the average sees a perfect loss curve, and draws with the wrong weights.
 #
+# Leaving out all but the weights can be meant, too. It is no resume but a new run, with steps, noise and rate of its own,
+# that begins with what another has learned: ``train.Config(start="mnist", ...)``, or ``minidiff train --start mnist``.
+#
 # A file that is whole or is not there
 # ------------------------------------
 # Writing takes time, and the power can fail in the middle. Whoever writes over the old checkpoint then has neither. So:
