@@ -2,8 +2,8 @@
 Telling it the class
 ====================
 Ask for a seven, and a seven should come. So the network is told one more number, and all depends on where: at some places
-it is hardly heard. We follow a label through embedding, GroupNorm and FiLM by hand, train three networks that differ in
-nothing but the place, and measure how much of their answer the label decides.
+it is hardly heard. We follow a label through embedding, GroupNorm and FiLM by hand, train three networks that differ
+only in the place, and measure how much of their answer the label decides.
 """
 
 import json
@@ -97,7 +97,8 @@ for loud in (0, 1, 3, 10):
 # %%
 # A choir of filters
 # ------------------
-# *FiLM* (chapter 11) speaks behind the GroupNorm, where nobody levels it any more, and does so in every block. Each channel
+# *FiLM* (chapter 11) speaks behind the GroupNorm, and the GELU hears it before the next one levels anything; and it does so in
+# every block, which takes a fifth more weights. Each channel
 # is a filter that found something somewhere in the picture. Now the class sets how strongly each one counts: :math:`s = -1`
 # turns it off.
 #
@@ -252,7 +253,7 @@ for name, model in networks.items():
     print(f"{name:10} turns by {turned[name]:4.1f} degrees, heavy strokes have {thickened[name]:.0%} more ink")
 print(f"digits as they are: {lean(x[styles[:, 0] > 1.3]) - lean(x[styles[:, 0] < -1.3]):.1f} degrees between the most slanted")
 assert min(thickened.values()) > 0.1  # all of them hear how much
-assert abs(turned["after-mid"]) < 2 and turned["film"] > 8  # but not where
+assert abs(turned["after-mid"]) < 2 < 5 < min(turned["before-mid"], turned["film"])  # but not where
 
 fig, axes = plt.subplots(1, 3, figsize=(8, 2.5))
 for ax, (name, pictures) in zip(axes, drawn.items(), strict=True):

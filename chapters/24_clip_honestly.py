@@ -96,8 +96,8 @@ assert np.allclose(among_ten(seen(x_test)), clip_report.zero_shot(seen(x_test), 
 # Three sentences
 # ---------------
 # The course that the report was written for holds three sentences against a picture of class n: a handwritten number n, a clear,
-# well-written digit n, a blurry or unclear number. The softmax of 100 cosines is p. The score is :math:`p_1 + p_2`; if it is
-# above :math:`p_3`, that is good.
+# well-written digit n, a blurry or unclear number. Their cosines, times 100 as a trained CLIP has it, go
+# through a softmax, which gives p. The score is :math:`p_1 + p_2`; if it is above :math:`p_3`, that is good.
 
 
 def course(v, labels):
@@ -139,14 +139,14 @@ plt.show()
 
 # %%
 # Who knows nothing does nearly as well: of vectors in random directions one of three wins, and two of the three are good.
-# 2/3 is the score of dice, and of noise in a published run of the course a public CLIP called 60 % good. Of wrong labels two
-# in five are praised, so the score hardly hears the digit. Asked among ten, noise and wrong labels come to 10 % and 0 %.
+# 2/3 is the score of dice. Of wrong labels two in five are praised: the score hears the digit, and forgives another. Asked
+# among ten, noise and wrong labels come to 10 % and 0 %.
 
 v, w = (normalised(rng.standard_normal(shape)) for shape in ((3000, 32), (9000, 32)))
 winner = (v[:, None] * w.reshape(3000, 3, 32)).sum(2).argmax(1)
 print(f"good by random vectors: {(winner < 2).mean():.1%}; wrong labels: {good['wrong labels']:.0%}, right among ten {right['wrong labels']:.1%}")
 assert 0.63 < (winner < 2).mean() < 0.70
-assert good["wrong labels"] > 0.25
+assert 0.25 < good["wrong labels"] < 0.55
 assert right["wrong labels"] < 0.02
 assert right["noise"] < 0.2
 
@@ -163,10 +163,11 @@ if "MINIDIFF_CLIP" in os.environ:  # a name or a configuration of open_clip, and
 # A score can also choose the best of N candidates. If score s and quality q are normal, of deviation one and correlation
 # :math:`\rho`, the chosen score is :math:`m_N` on average, the mean of the largest of N, and what is gained is their common part:
 #
-# .. math:: \mathbb E[q \mid s] = \rho\,s \qquad\Rightarrow\qquad \text{gain} = \rho\,m_N, \qquad m_N \approx \sqrt{2\ln N}
+# .. math:: \mathbb E[q \mid s] = \rho\,s \qquad\Rightarrow\qquad \text{gain} = \rho\,m_N, \qquad m_N \le \sqrt{2\ln N}
 #
-# Here are 32 candidates for each digit, in three hurried steps of the bundled model. Our towers choose, and the judge, who
-# has seen real digits and no captions, is asked afterwards. Then the other way round.
+# which :math:`m_N` nears slowly. Here are 32 candidates for each digit, in three hurried steps of the bundled model. Our towers
+# choose, and the judge, who has read no captions, is asked afterwards. Then the other way round. Mark who has seen what: the
+# candidates are handwriting, and so was all that the judge was taught, but our towers know print alone.
 
 bundled, N = md.train.load_model("mnist"), np.array([1, 2, 4, 8, 16])
 labels = np.repeat(np.arange(10), 32)
@@ -184,7 +185,9 @@ print(f"ρ = {agreement:.2f}; CLIP's gain in its own eyes {own[-1] - own[0]:+.3f
 assert agreement < 0.3 and own[-1] - own[0] > 0.25 and abs(judged[-1] - judged[0]) < 0.2 * (own[-1] - own[0])
 
 # %%
-# What CLIP chooses pleases CLIP, and for a 16-fold price the judge sees hardly better digits, for the two hardly agree. *When a
+# What CLIP chooses pleases CLIP, and for a 16-fold price the judge sees hardly better digits, for the two hardly agree: a chooser
+# outside of what it has learned helps nobody but itself. One that has seen handwriting does help, and is paid in variety: the record
+# best-of-n.json, made by ``examples/best_of_n.py``, has both. *When a
 # measure becomes a target, it ceases to be a good measure*: Goodhart's law. If the score is sometimes wrong by much, the best
 # of very many is the largest error, and what was gained is lost again. On paper, with 4,000 contests each:
 
@@ -197,6 +200,7 @@ for name, error in kinds.items():
     gains[name] = np.array([np.take_along_axis(q[:, :n], best, 1).mean() for n, best in zip(many, picked, strict=True)])
 m_N = np.maximum.accumulate(q, axis=1)[:, many - 1].mean(0)
 assert np.allclose(gains["ρ = 0.5"], 0.5 * m_N, atol=0.08)
+assert (m_N < np.sqrt(2 * np.log(many.clip(2)))).all()
 print("gain with rare large errors:", (heavy := gains["rare large errors"]).round(2))
 assert heavy[-1] < 0.5 * heavy.max()
 

@@ -91,7 +91,7 @@ def main() -> int:
     if args.json is not None:
         records.write_json(args.json, {
             "command": records.command_line(), "commit": records.commit(), "time": records.now(), "versions": records.versions(),
-            "machine": records.machine("cpu", md.get_num_threads()), "model": args.model, "sampler": args.sampler, "steps": steps,
+            "machine": records.machine("cpu", md.get_num_threads()), "model": args.model, "schedule": loaded.schedule.config["name"], "sampler": args.sampler, "steps": steps,
             "guidance": w, "per_class": args.per_class, "seed": args.seed, "rows": rows,
         })  # fmt: skip
     return 0

@@ -230,7 +230,7 @@ def _add_sampler(p: argparse.ArgumentParser, sampler: str = "ddpm", steps: str =
     p.add_argument("--steps", type=int, metavar="K", help=f"reverse steps (default: {steps})")
     p.add_argument("--eta", type=float, default=0.0, metavar="E", help="fresh noise of ddim, 0 to 1 (default: none)")
     p.add_argument("--churn", type=float, default=0.0, metavar="C", help="fresh noise of heun (default: none)")
-    p.add_argument("--guidance", type=float, metavar="W", help="guidance scale, 0 for none (default: the recipe's)")
+    p.add_argument("--guidance", type=float, metavar="W", help="w of guidance, 0 for none; others call 1 + w the scale (default: the recipe's)")
     p.add_argument("--guidance-interval", type=float, nargs=2, default=(0.0, 1.0), metavar=("LOW", "HIGH"),
                    help="the steps on which it acts, as parts of T (default: all)")
     p.add_argument("--guidance-rescale", type=float, default=0.0, metavar="PHI", help="bring contrast back, 0 to 1 (default: none)")
