@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import minidiff as md
+from minidiff import evaluate
 from minidiff.errors import BadInput
 from minidiff.evaluate import Selection, best_of, clip_score, diversity, judge_score, load_clip, load_judge
 from minidiff.train import load_model, records
@@ -35,6 +36,7 @@ def seen(kept: Selection, scores: dict[str, Any], judge: Any) -> dict[str, Any]:
 def compare(args: argparse.Namespace, scores: dict[str, Any], judge: Any) -> list[dict[str, Any]]:
     """A row for nobody's choice, which is all candidates, and for each chooser's."""
     loaded, labels = load_model(args.model), np.repeat(np.arange(10), args.per_class)
+    evaluate.check_judgeable(loaded)
     how = dict(seed=args.seed, sampler=args.sampler, steps=args.steps, guidance=args.guidance, progress=sys.stderr.isatty())
     rows = []
     for chooser in (None, *scores):

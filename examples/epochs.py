@@ -27,7 +27,7 @@ from minidiff.viz.style import MUTED, house_look, new_figure
 
 def checkpoints(run: Path) -> list[tuple[int, Path]]:
     """The checkpoints of a run by step, first to last. Raises BadInput where there are none."""
-    found = sorted((int(path.stem.split("_")[1]), path) for path in (run / "checkpoints").glob("step_*.npz"))
+    found = [(int(path.stem.split("_")[1]), path) for path in train.checkpoint.all_of_run(run)]
     found = [(step, path) for step, path in found if step > 0]
     if not found:
         raise BadInput(f"{run} is no run with checkpoints; minidiff train --out {run} --set keep=0 makes one that keeps them all")
@@ -37,12 +37,13 @@ def checkpoints(run: Path) -> list[tuple[int, Path]]:
 def judged(path: Path, args: argparse.Namespace) -> tuple[np.ndarray, dict[str, Any]]:
     """Samples of one checkpoint, and what judge and Fréchet distance say of them."""
     loaded = train.load_model(path)
+    evaluate.check_judgeable(loaded)
     labels = np.arange(args.n) % 10
     w = args.guidance if args.guidance is not None else loaded.config.guidance if loaded.config else 0.0
     images = diffusion.sample(loaded.model, loaded.schedule, labels, args.sampler, args.steps, guidance=w, seed=args.seed, batch_size=100,
                               progress=sys.stderr.isatty())  # fmt: skip
     reference = "glyphs" if loaded.config and loaded.config.data == "glyphs" else "mnist"
-    verdict, cloud = evaluate.judge_samples(images, labels), evaluate.sample_frechet(images, reference)
+    verdict, cloud = evaluate.judge_samples(images, labels), evaluate.sample_frechet(images, reference, labels=labels)
     return images, {"class_accuracy": verdict.accuracy, "interval_95": list(verdict.interval), "frechet": cloud.distance,
                     "frechet_floor": cloud.floor, "frechet_noise": cloud.noise, "guidance": w, "sampler": args.sampler,
                     "sampling_steps": args.steps or loaded.schedule.T}  # fmt: skip
@@ -99,13 +100,13 @@ def main() -> int:
         print(f"epochs: {error}", file=sys.stderr)
         return 2
     name = args.name or args.run.name
-    viz.save(sheet(rows, pictures), args.json / f"{name}-epochs.png")
     records.write_json(args.json / f"{name}-epochs.json", {
         "command": records.command_line(), "commit": records.commit(), "time": records.now(), "versions": records.versions(),
         "machine": records.machine("cpu", md.get_num_threads()), "parameters": record["parameters"],
         "training": record.get("launches", [record])[0]["command"],
         "n": args.n, "seed": args.seed, "validation_losses": record.get("validation_losses", []), "rows": rows,
     })  # fmt: skip
+    viz.save(sheet(rows, pictures), args.json / f"{name}-epochs.png")
     print(f"wrote {name}-epochs.json and {name}-epochs.png")
     return 0
 

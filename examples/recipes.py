@@ -82,7 +82,7 @@ def verdict(path: Path | str, args: argparse.Namespace, sampler: str = "ddpm", s
     labels, start = np.arange(args.n) % 10, time.perf_counter()
     images = diffusion.sample(loaded.model, loaded.schedule, labels, sampler, min(steps, loaded.schedule.T), guidance=args.guidance,
                               seed=args.seed, batch_size=100, progress=sys.stderr.isatty())  # fmt: skip
-    seconds, found, cloud = time.perf_counter() - start, evaluate.judge_samples(images, labels), evaluate.sample_frechet(images)
+    seconds, found, cloud = time.perf_counter() - start, evaluate.judge_samples(images, labels), evaluate.sample_frechet(images, labels=labels)
     return {"class_accuracy": found.accuracy, "interval_95": list(found.interval), "frechet": cloud.distance, "frechet_floor": cloud.floor,
             "frechet_noise": cloud.noise, "grey": grey(images), "sampler": sampler, "steps": steps, "seconds_of_sampling": round(seconds, 1)}  # fmt: skip
 

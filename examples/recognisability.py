@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import minidiff as md
-from minidiff import diffusion, train, viz
+from minidiff import diffusion, evaluate, train, viz
 from minidiff.errors import BadInput
 from minidiff.evaluate import Recognition
 from minidiff.train import records
@@ -75,7 +75,13 @@ def main() -> int:
     try:
         if args.per_class < 1:
             raise BadInput(f"--per-class must be at least 1, got {args.per_class}")
+        if args.steps is not None and args.steps < 1:
+            raise BadInput(f"--steps must be at least 1, got {args.steps}")
+        viz.files.ending(args.out, (".png", ".pdf", ".svg"))
+        for path in filter(None, (args.out, args.json)):
+            train.folder.check_writable(path.parent)
         loaded = train.load_model(args.model)
+        evaluate.check_judgeable(loaded)
         w = args.guidance if args.guidance is not None else loaded.config.guidance if loaded.config else 0.0
         labels = np.arange(len(loaded.classes)).repeat(args.per_class)
         steps = args.steps or loaded.schedule.T
@@ -86,14 +92,14 @@ def main() -> int:
         print(f"recognisability: {error}", file=sys.stderr)
         return 2
     rows = table(seen)
-    viz.save(figure(seen, f"{args.model}: when the judge reads what was asked for"), args.out)
-    print(f"wrote {args.out}")
     if args.json is not None:
         records.write_json(args.json, {
             "command": records.command_line(), "commit": records.commit(), "time": records.now(), "versions": records.versions(),
             "machine": records.machine("cpu", md.get_num_threads()), "model": args.model, "schedule": loaded.schedule.config["name"], "sampler": args.sampler, "steps": steps,
             "guidance": w, "per_class": args.per_class, "seed": args.seed, "rows": rows,
         })  # fmt: skip
+    viz.save(figure(seen, f"{args.model}: when the judge reads what was asked for"), args.out)
+    print(f"wrote {args.out}")
     return 0
 
 

@@ -40,8 +40,7 @@ def load(name: str) -> tuple[train.Loaded, data.Dataset]:
         raise BadInput(f"{name} was told no style; train one with: minidiff train --style slant weight")
     if unmeasured := [style for style in loaded.style.names if style not in data.MEASURES]:
         raise BadInput(f"{name} was told the style {unmeasured[0]!r}, which cannot be measured; what can is {', '.join(data.MEASURES)}")
-    if loaded.classes != tuple("0123456789") or loaded.model.config["in_channels"] != 1:
-        raise BadInput(f"{name}: the judge knows grey digits, 0 to 9, and these are others")
+    evaluate.check_judgeable(loaded)
     if loaded.config is None:
         raise BadInput(f"{name} does not say which data it was trained on")
     return loaded, data.load(loaded.config.data, limit=loaded.config.limit, size=loaded.config.image_size)

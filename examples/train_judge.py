@@ -15,7 +15,9 @@ says how well that has gone.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,10 +27,12 @@ from tqdm import tqdm
 import minidiff as md
 import minidiff.nn.functional as F
 from minidiff import evaluate
+from minidiff.errors import BadInput
 from minidiff.evaluate.calibration import tempered
 from minidiff.evaluate.judge import Judge, load_judge, save_judge
 from minidiff.models.classifier import Classifier
 from minidiff.train import records
+from minidiff.train.folder import check_writable
 
 
 def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -43,7 +47,7 @@ def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--epochs", type=int, default=5)
@@ -51,18 +55,45 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="train on the first N images only")
-    parser.add_argument("--out", default="judge.npz")
-    parser.add_argument("--test", metavar="FILE", help="do not train: test this judge, or `bundled`, and write it anew to --out with its temperature")
+    parser.add_argument("--out", help="file of the judge (default: judge.npz; with --test: none is written)")
+    parser.add_argument("--test", metavar="FILE", help="do not train: test this judge, or `bundled`; with --out, write it there with its temperature")
     parser.add_argument("--record", help="write how it went to this JSON file")
     args = parser.parse_args()
-    if args.test:
-        judge, test = load_judge(None if args.test == "bundled" else args.test), md.data.load(args.data, "test")
-        found = tested(judge.model, test)
-        save_judge(judge.model, args.out, found["test_accuracy"], found["temperature"])
-        finish(args, found)
-        return
+    try:
+        check(args)
+        test_only(args) if args.test else teach(args)
+    except BadInput as error:
+        print(f"train_judge: {error}", file=sys.stderr)
+        return 2
+    return 0
 
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse at once what would be missed after minutes of training."""
+    for name in ("epochs", "batch", "limit"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise BadInput(f"--{name} must be at least 1, got {value}")
+    if not args.test and args.out is None:
+        args.out = "judge.npz"
+    for path in filter(None, (args.out, args.record)):
+        check_writable(Path(path).parent)
+
+
+def test_only(args: argparse.Namespace) -> None:
+    """Say how good a judge is; write it only where that is asked for."""
+    judge, test = load_judge(None if args.test == "bundled" else args.test), md.data.load(args.data, "test")
+    found = tested(judge.model, test)
+    if args.out:
+        save_judge(judge.model, args.out, found["test_accuracy"], found["temperature"])
+    finish(args, found)
+
+
+def teach(args: argparse.Namespace) -> None:
+    """Train a judge from nothing, test it and write it."""
     train, test = md.data.load(args.data, "train", limit=args.limit), md.data.load(args.data, "test")
+    if len(train) < args.batch:
+        raise BadInput(f"--batch {args.batch}: there are {len(train)} images to train on, which do not fill one")
     md.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     model = Classifier()
@@ -102,7 +133,8 @@ def finish(args: argparse.Namespace, found: dict[str, Any]) -> None:
     """Say what was found, and record it if that is wanted."""
     print(f"{found['test_accuracy']:.2%} of {found['n']:,} test digits; most often mistaken: {found['most_often_mistaken']}")
     print(f"temperature {found['temperature']:.2f}: sure and right differ by {found['calibration_error']:.2%}, before by {found['calibration_error_before']:.2%}")
-    print(f"wrote {args.out}")
+    if args.out:
+        print(f"wrote {args.out}")
     if args.record:
         records.write_json(args.record, {
             "command": records.command_line(), "commit": records.commit(), "time": records.now(),
@@ -133,4 +165,4 @@ def test_accuracy(model: Classifier, test: md.data.Dataset) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

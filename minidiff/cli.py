@@ -244,17 +244,10 @@ def _add_sampler(p: argparse.ArgumentParser, sampler: str = "ddpm", steps: str =
     p.add_argument("--variance", metavar="V", help="of ddpm: small, large or learned (default: learned by models that have, else small)")
 
 
-def _check_judgeable(loaded: Any) -> None:
-    """Raises BadInput for a model whose pictures the judge, who knows grey digits, has nothing to say of."""
-    if tuple(loaded.classes) != tuple("0123456789") or loaded.model.config["in_channels"] != 1:
-        raise BadInput(f"the judge knows grey digits, 0 to 9; {loaded.path.name} draws {', '.join(loaded.classes[:4])} …"
-                       f" with {loaded.model.config['in_channels']} channel(s)")
-
-
 def _sampling(command: str, args: argparse.Namespace, loaded: Any) -> dict[str, Any]:
     """The options of `diffusion.sample` that these arguments mean. Raises BadInput."""
     from . import diffusion
-    from .evaluate import load_judge
+    from .evaluate import check_judgeable, load_judge
 
     if args.sampler not in diffusion.SAMPLERS:
         raise BadInput(f"{command}: unknown sampler '{args.sampler}'; there are {', '.join(diffusion.SAMPLERS)}")
@@ -271,7 +264,7 @@ def _sampling(command: str, args: argparse.Namespace, loaded: Any) -> dict[str, 
     if args.judge_alone and args.judge is None:
         raise BadInput(f"{command}: --judge-alone needs --judge, how strongly the judge is to lead")
     if args.judge is not None:
-        _check_judgeable(loaded)
+        check_judgeable(loaded)
     judge = {} if args.judge is None else {"classifier": load_judge(), "strength": args.judge, "alone": args.judge_alone}
     w = 0.0 if args.judge_alone else w
     guidance = diffusion.Guidance(w, tuple(args.guidance_interval), args.guidance_rescale, args.negative, **judge)
@@ -696,12 +689,16 @@ def _evaluate_among(group: Any, args: argparse.Namespace) -> int:
 
     out = _writable_file(Path(args.json), (".json",), "--json") if args.json else None
     card = _writable_file(Path(args.card), (".png", ".pdf", ".svg"), "--card") if args.card else None
+    if args.seed < 0:
+        raise BadInput(f"evaluate: --seed must be at least 0, got {args.seed}")
     _check_reference(args.reference)
     clip = _clip(args) if group.first else None
     start = time.perf_counter()
     if is_samples(args.model):
         _check_only_models(args)
         images, labels = read_samples(args.model)
+        if clip is not None and (labels.min() < 0 or labels.max() > 9):
+            raise BadInput(f"evaluate: CLIP is asked for digits, 0 to 9; {Path(args.model).name} has labels from {labels.min()} to {labels.max()}")
         drawn: dict[str, Any] = {"samples": Path(args.model).name}
     else:
         images, labels, drawn = _draw(args, group)
@@ -804,7 +801,7 @@ def _draw(args: argparse.Namespace, group: Any) -> tuple[Any, Any, dict[str, Any
     import numpy as np
 
     from . import data
-    from .evaluate import in_proportion
+    from .evaluate import check_judgeable, in_proportion
     from .train import load_model
 
     if args.n < 1:
@@ -814,12 +811,13 @@ def _draw(args: argparse.Namespace, group: Any) -> tuple[Any, Any, dict[str, Any
     if args.steps is None and args.sampler != "ddpm":
         args.steps = min(FEW_STEPS, loaded.schedule.T)
     options = _sampling("evaluate", args, loaded)
-    _check_judgeable(loaded)
+    check_judgeable(loaded)
     if not _why_no_report(args.reference, labels, args.card or args.pupil):
         labels = in_proportion(data.load(args.reference).labels, args.n)
     with backend.precision(args.precision), _Counted(loaded.model) as counted:
         images = _shared_out(group, loaded, labels, options)
     g, style = options.pop("guidance"), options.pop("style")
+    options["clip_x0"] = options.pop("clip")              # in the record "clip" is what CLIP says
     how = {**options, "network_evaluations": sum(group.all(counted.pictures)), **({} if style is None else {"style": args.style}), "guidance": g.w, "guidance_interval": list(g.interval), "guidance_rescale": g.rescale, "negative": g.negative,
            **({} if g.classifier is None else {"judge": g.strength, "judge_alone": g.alone})}  # fmt: skip
     return images, labels, {"model": args.model, **how}

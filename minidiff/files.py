@@ -5,11 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .errors import BadInput
+
+# What reading an archive of arrays can end in when a byte of it has changed, depending on which.
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, struct.error, NotImplementedError, OverflowError,
+              RuntimeError, MemoryError, SyntaxError, TypeError)
 
 
 def cache_folder(*parts: str) -> Path:

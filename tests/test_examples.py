@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -219,6 +221,9 @@ def test_train_judge_tests_a_judge_without_training_it(tmp_path: Path) -> None:
         assert found[key] == committed[key]
     assert found["temperature"] == pytest.approx(committed["temperature"], rel=1e-3)
     assert found["calibration_error"] < found["calibration_error_before"] < 0.01
+    before = (tmp_path / "judge.npz").read_bytes()
+    assert run("train_judge", "--test", "bundled", folder=tmp_path).returncode == 0
+    assert (tmp_path / "judge.npz").read_bytes() == before
     again = md.evaluate.load_judge(tmp_path / "judge.npz")
     assert again.temperature == found["temperature"] and again.accuracy == found["test_accuracy"]
 
@@ -230,8 +235,20 @@ def test_recognisability_tells_when_each_digit_is_read(tmp_path: Path) -> None:
     assert [row["class"] for row in rows] == [*range(10), None]
     assert rows[-1]["x0_hat_0.5"] < rows[-1]["xt_0.5"] < 1.0
     assert Image.open(tmp_path / "recognisability.png").size[0] > 1000
-    done = run("recognisability", "--per-class", "0", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (2, "recognisability: --per-class must be at least 1, got 0\n")
+    for arguments, message in [(("--per-class", "0"), "--per-class must be at least 1, got 0"), (("--steps", "0"), "--steps must be at least 1, got 0"),
+                               (("--out", "r.tif"), "r.tif: cannot draw a .tif file; the name must end in .png, .pdf or .svg")]:  # fmt: skip
+        done = run("recognisability", *arguments, folder=tmp_path)
+        assert (done.returncode, done.stderr) == (2, f"recognisability: {message}\n")
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("--test", "nothere.npz"), "judge: nothere.npz does not exist; examples/train_judge.py makes one"),
+    (("--epochs", "0"), "--epochs must be at least 1, got 0"),
+    (("--data", "glyphs", "--limit", "50"), "--batch 128: there are 50 images to train on, which do not fill one"),
+])  # fmt: skip
+def test_train_judge_says_what_is_wrong(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = run("train_judge", *arguments, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (2, f"train_judge: {message}\n") and not list(tmp_path.iterdir())
 
 
 def test_best_of_n_chooses_by_the_judge_and_tells_the_cost(tmp_path: Path) -> None:
@@ -282,6 +299,79 @@ def test_epochs_judges_every_checkpoint_of_a_run(tmp_path: Path) -> None:
 def test_epochs_says_what_is_wrong(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     done = run("epochs", *arguments, folder=tmp_path)
     assert (done.returncode, done.stderr) == (2, message)
+
+
+def test_epochs_leaves_out_checkpoints_that_were_set_aside_and_models_of_no_digits(tmp_path: Path) -> None:
+    config = md.train.preset("tiny").replace(data="glyphs", limit=200, steps=2, batch=4, sheet_every=0, checkpoint_every=1, keep=0, validate=0,
+                                             model={"channels": [8, 16], "condition": "film", "target": "v"})  # fmt: skip
+    md.train.Trainer(config, tmp_path / "r", progress=False).run()
+    md.train.folder.set_aside(tmp_path / "r" / "checkpoints" / "step_00000002.npz")
+    done = run("epochs", "r", "--n", "10", "--steps", "1", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [row["step"] for row in json.loads((tmp_path / "r-epochs.json").read_text())["rows"]] == [1]
+    for kind in ("a", "b"):
+        (tmp_path / "letters" / kind).mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(np.full((28, 28), 60 * i, np.uint8)).save(tmp_path / "letters" / kind / f"{i}.png")
+    letters = config.replace(data=str(tmp_path / "letters"), limit=None, batch=2)
+    md.train.Trainer(letters, tmp_path / "l", progress=False).run()
+    for example in ("epochs", "recognisability", "best_of_n"):
+        done = run(example, "l", folder=tmp_path)
+        assert done.returncode == 2 and "the judge knows grey digits, 0 to 9; " in done.stderr and "draws a, b …" in done.stderr, done.stderr
+
+
+CLAIMED = [  # a claim, the record that bears on it, what is changed there, and the verdict that it then must give
+    ("memory", "bench-cpu", lambda r: r["peak_memory_mb"]["64"]["numpy"].update(working=0.5), "reproduced"),
+    ("loss", "report-train", lambda r: r["epoch_losses"].__setitem__(14, 0.03), "reproduced"),
+    ("loss", "report-train", lambda r: r["epoch_losses"].extend([0.03] * 5), "not reproduced"),
+    ("loss", "report-train", lambda r: r["epoch_losses"].pop(), "open: 14 of 15 epochs"),
+    ("epochs", "report-epochs", lambda r: [row.update(frechet=9.0 if row["epoch"] < 8.5 else 1.0, frechet_floor=1.0) for row in r["rows"]], "reproduced"),
+    ("epochs", "report-epochs", lambda r: [row.update(frechet=1.0, frechet_floor=1.0) for row in r["rows"]], "in part"),
+    ("epochs", "report-epochs", lambda r: r["rows"].pop(), "open"),
+    ("classes", "report-epochs", lambda r: r["rows"][-1].update(interval_95=[0.6, 0.8]), "reproduced"),
+    ("recognisable", "recognisability", lambda r: r["rows"][-1].update({"xt_0.5": 0.61, "xt_0.9": 0.69}), "reproduced"),
+    ("recognisable", "recognisability", lambda r: r["rows"][-1].update({"xt_0.5": 0.2, "xt_0.9": None}), "not reproduced"),
+    ("one-seven", "recognisability", lambda r: [r["rows"][c].update({"xt_0.5": v}) for c, v in ((1, 0.5), (7, 0.48), (-1, 0.6))], "reproduced"),
+    ("one-seven", "recognisability", lambda r: r["rows"][1].update({"xt_0.5": None}), "not reproduced"),
+    ("five-eight", "recognisability", lambda r: [r["rows"][c].update({"xt_0.5": v}) for c, v in ((5, 0.99), (8, None))], "reproduced"),
+    ("skips", "recipes", lambda r: _row(r, "no-skips").update(grey=0.2, frechet=1.0), "not reproduced"),
+    ("clock", "recipes", lambda r: _row(r, "no-clock").update(class_accuracy=0.1), "reproduced"),
+    ("larger", "sizes", lambda r: r["rows"][2].update(seconds_a_step=2 * r["rows"][0]["seconds_a_step"], frechet=1.0), "reproduced"),
+    ("clip", "mnist-clip", lambda r: r["clip"]["model"].update(name="ViT-B-32"), "not reproduced"),
+    ("clip", "mnist-clip", lambda r: (r["clip"]["model"].update(name="ViT-B-32"), r["clip"]["course"]["by_class"].update({"0": 0.92, "1": 0.94, "7": 0.95, "5": 0.75, "8": 0.8})),
+     "reproduced"),
+    ("clip", "mnist-clip", lambda r: r.update(clip=True), "open"),
+    ("filtering", "best-of-n", lambda r: r["rows"][2].update(class_accuracy=r["rows"][0]["class_accuracy"] + 0.001), "in part"),
+    ("filtering", "best-of-n", lambda r: r["rows"][2].update(class_accuracy=0.5), "not reproduced"),
+    ("styles", "styles", lambda r: r["rows"][-1]["follows"]["slant"].update(correlation=0.1), "in part"),
+]  # fmt: skip
+
+
+def _row(record: dict, recipe: str) -> dict:
+    return next(row for row in record["rows"] if row["recipe"] == recipe)
+
+
+@pytest.mark.parametrize(("claim", "name", "change", "verdict"), CLAIMED, ids=[f"{c}: {v}" for c, _, _, v in CLAIMED])
+def test_another_record_gives_another_verdict(tmp_path: Path, claim: str, name: str, change, verdict: str) -> None:
+    """Each rule can come out otherwise: a claim that no record could refute would not have been tested."""
+    spec = importlib.util.spec_from_file_location("report_claims", ROOT / "examples" / "report_claims.py")
+    claims = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(claims)
+    shutil.copytree(ROOT / "chapters" / "results", tmp_path / "results", ignore=shutil.ignore_patterns("*.png", "*.webp"))
+    before = claims.tested(claim, tmp_path / "results")["verdict"]
+    path = tmp_path / "results" / f"{name}.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    assert claims.tested(claim, tmp_path / "results")["verdict"] == verdict
+    assert verdict != before or claim in ("loss", "one-seven")
+
+
+def test_every_claim_but_the_count_of_parameters_can_come_out_otherwise() -> None:
+    spec = importlib.util.spec_from_file_location("report_claims", ROOT / "examples" / "report_claims.py")
+    claims = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(claims)
+    assert {claim for claim, *_ in CLAIMED} == set(claims.CLAIMS) - {"parameters"}       # which no record bears on
 
 
 def test_report_claims_reads_the_records_and_says_what_is_open(tmp_path: Path) -> None:

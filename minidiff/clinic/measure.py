@@ -74,7 +74,7 @@ class Clinic:
         with case.weights(trained.ema):
             loss = held_out_loss(case, trained.model, self.test)
             images = case.present(case.sample(trained.model, labels, seed=self.seed))
-        frechet = sample_frechet(images, "mnist", self.judge) if self.has_mnist else None
+        frechet = sample_frechet(images, "mnist", self.judge, labels) if self.has_mnist else None
         return Result(type(case), loss, judge_samples(images, labels, self.judge), frechet, images, perf_counter() - started)
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .. import data
 from ..errors import BadInput
-from ..files import atomic_path, cache_folder
+from ..files import UNREADABLE, atomic_path, cache_folder
 from .judge import Judge, load_judge
+from .samples import as_frequent
 
 NOISE_SEED = 30_000  # of the control that is nothing but noise
 PART = 2000  # images whose features are made, and kept, at a time
@@ -58,7 +58,7 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class Frechet:
     """A distance, and what to hold it against: all three are those of `n` images to the same `n` training images.
 
-    floor   the distance of real test images: what a perfect model would reach
+    floor   the distance of real test images, classes as frequent as among the samples: about what a perfect model would reach
     noise   the distance of pure noise
     """
 
@@ -80,11 +80,12 @@ class Frechet:
         )
 
 
-def sample_frechet(images: np.ndarray, reference: str = "mnist", judge: Judge | None = None) -> Frechet:
+def sample_frechet(images: np.ndarray, reference: str = "mnist", judge: Judge | None = None, labels: np.ndarray | None = None) -> Frechet:
     """How far samples are from a data set, beside the floor and noise.            # (N,1,H,W) in [−1,1]
 
-    N samples are held against the first N training images, and so are the first N test images and N images of noise; N is at
-    most the size of the test set. What the judge sees of real images is kept in the cache, under a name made of
+    N samples are held against the first N training images, and so are N test images and N images of noise; N is at most the size
+    of the test set. labels (N,) are what the samples were asked for: the test images then have the same classes as often (see
+    `as_frequent`); without, they are spread evenly over the test set. What the judge sees of real images is kept in the cache, under a name made of
     the judge's weights and of the images, so that another judge or other data never meets it.
 
     Raises BadInput for too few or too many samples, and where the data set cannot be had.
@@ -94,10 +95,19 @@ def sample_frechet(images: np.ndarray, reference: str = "mnist", judge: Judge | 
     n, most = len(images), min(len(train), len(test))
     if not 2 <= n <= most:
         raise BadInput(f"frechet: {n:,} samples; 2 to {most:,} can be held against equally many of the images of {reference}")
-    real, held_out = (real_features(judge, dataset, n) for dataset in (train, test))
+    labels = np.full(n, -1) if labels is None else np.asarray(labels)
+    if labels.shape != (n,):
+        raise BadInput(f"frechet: {n:,} samples need as many labels, got {labels.shape}")
+    real, held_out = (real_features(judge, dataset, n) for dataset in (train, like(test, labels)))
     noise = np.random.default_rng(NOISE_SEED).standard_normal((n, 1, 28, 28), dtype=np.float32).clip(-1, 1)
     distance, floor, control = (frechet_distance(other, real) for other in (judge.features(images), held_out, judge.features(noise)))
     return Frechet(distance, n, floor, control, reference, real.shape[1])
+
+
+def like(dataset: data.Dataset, labels: np.ndarray) -> data.Dataset:
+    """As many images of a data set as there are labels, with the same classes as often."""
+    rows = as_frequent(labels, dataset.labels)
+    return replace(dataset, images=dataset.images[rows], labels=dataset.labels[rows])
 
 
 def real_features(judge: Judge, dataset: data.Dataset, n: int) -> np.ndarray:
@@ -113,7 +123,7 @@ def _part(judge: Judge, images: np.ndarray) -> np.ndarray:
     path = cache_folder("features", f"{fingerprint(*judge.model.state_dict().values())}-{fingerprint(images)}.npy")
     try:
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, *UNREADABLE):
         pass  # not there yet, or damaged: made anew
     features = judge.features(data.to_model(images, size=28))
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from ..errors import BadInput
 from ..models.classifier import SIZE, Classifier
 from ..tensor import Tensor
 from .calibration import tempered
+
+if TYPE_CHECKING:
+    from ..train import Loaded
 
 BUNDLED = Path(__file__).resolve().parent / "pretrained" / "judge.npz"
 FORMAT = "minidiff-judge"
@@ -85,7 +88,8 @@ def save_judge(model: Classifier, path: str | Path, accuracy: float, temperature
 def load_judge(path: str | Path | None = None) -> Judge:
     """The bundled judge, or one from a file of `save_judge`. Raises BadInput for any other file."""
     import json
-    import zipfile
+
+    from ..files import UNREADABLE
 
     path = BUNDLED if path is None else Path(path)
     if not path.is_file():
@@ -94,13 +98,20 @@ def load_judge(path: str | Path | None = None) -> Judge:
         with np.load(path, allow_pickle=False) as archive:
             meta = json.loads(str(archive["meta"]))
             weights = {name.removeprefix("model/"): archive[name] for name in archive.files if name != "meta"}
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile):
+    except (OSError, AttributeError, *UNREADABLE):
         raise BadInput(f"judge: {path} is damaged or no judge; examples/train_judge.py makes one") from None
     if meta.get("format") != FORMAT:
         raise BadInput(f"judge: {path} holds a {meta.get('format')}, not a judge; examples/train_judge.py makes one")
     model = Classifier(**meta["config"])
     model.load_state_dict(weights)
     return Judge(model, meta["accuracy"], meta.get("temperature", 1.0))
+
+
+def check_judgeable(loaded: Loaded) -> None:
+    """Raises BadInput for a model whose pictures the judge, who knows grey digits, has nothing to say of."""
+    if loaded.classes != tuple("0123456789") or loaded.model.config["in_channels"] != 1:
+        raise BadInput(f"the judge knows grey digits, 0 to 9; {loaded.path.name} draws {', '.join(loaded.classes[:4])} …"
+                       f" with {loaded.model.config['in_channels']} channel(s)")  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------- verdicts

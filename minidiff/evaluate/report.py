@@ -2,7 +2,7 @@
 
 A number alone says nothing. 97 % of what? So the same measures are taken of controls, of as many images each:
 
-    real          held-out digits with their own labels: what a perfect model would get
+    real          held-out digits with their own labels, classes as frequent as among the samples: about what a perfect model would get
     wrong labels  the same digits, each said to be the next one: good pictures of something else
     noise         no pictures at all
 """
@@ -19,7 +19,7 @@ from .. import data
 from ..errors import BadInput
 from .calibration import confusion_matrix
 from .clouds import Manifolds, Nearest, diversity, nearest, precision_recall
-from .frechet import NOISE_SEED, frechet_distance, real_features
+from .frechet import NOISE_SEED, frechet_distance, like, real_features
 from .judge import Judge, Verdict, crop, judge_samples, load_judge
 
 CONTROLS = ("real", "wrong labels", "noise")
@@ -133,9 +133,10 @@ def evaluate_samples(images: np.ndarray, labels: np.ndarray, reference: str = "m
     if labels.shape != (n,) or labels.min() < 0 or labels.max() >= K:
         raise BadInput(f"evaluate: labels must be {n:,} classes from 0 to {K - 1}, got {labels.shape} from {labels.min()} to {labels.max()}")
     known = real_features(judge, train, len(train))
+    test = like(test, labels)
     world = _World(judge, known, train, test, n)
-    held_out, noise = data.to_model(test.images[:n], 28), np.random.default_rng(NOISE_SEED).standard_normal((n, 1, 28, 28), np.float32).clip(-1, 1)
-    wanted = test.labels[:n]
+    held_out, noise = data.to_model(test.images, 28), np.random.default_rng(NOISE_SEED).standard_normal((n, 1, 28, 28), np.float32).clip(-1, 1)
+    wanted = test.labels
     controls = {"real": world.measures(held_out, wanted, None), "wrong labels": world.measures(held_out, (wanted + 1) % K, None),
                 "noise": world.measures(noise, np.arange(n) % K, None)}  # fmt: skip
     samples, seen = world.measures(images, labels, held_out), judge.classify(images)

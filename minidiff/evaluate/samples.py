@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import BadInput
-from ..files import atomic_path
+from ..files import UNREADABLE, atomic_path
 
 
 def in_proportion(labels: np.ndarray, n: int) -> np.ndarray:
@@ -26,12 +26,33 @@ def in_proportion(labels: np.ndarray, n: int) -> np.ndarray:
     return np.repeat(np.arange(len(counts)), counts)[np.argsort(place, kind="stable")]
 
 
+def as_frequent(labels: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Places of n images among whose labels each class is as frequent as among the given ones.            # (n,), (M,) -> (n,)
+
+    Samples are fairly compared with held-out images of the same make-up: twenty of each digit are nearer to a data set than
+    two hundred digits as they come. The m_k images of class k are spread evenly over all that there are. Where there are too
+    few, and for samples of no class (−1), images of any class take their places. In the order of `among`; n is at most M.
+    """
+    chosen = np.zeros(len(among), bool)
+    for k in np.unique(labels):
+        mine = np.flatnonzero(among == k)
+        chosen[_spread(mine, min(int((labels == k).sum()), len(mine)))] = True
+    left = np.flatnonzero(~chosen)
+    chosen[_spread(left, len(labels) - int(chosen.sum()))] = True
+    return np.flatnonzero(chosen)
+
+
+def _spread(places: np.ndarray, n: int) -> np.ndarray:
+    """n of the places, evenly."""
+    return places[((np.arange(n) + 0.5) * len(places) / max(n, 1)).astype(int)]
+
+
 def is_samples(path: str | Path) -> bool:
     """Whether this is a sample archive, and not a checkpoint or a model's name."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return "images" in archive.files
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile):
+    except (OSError, AttributeError, *UNREADABLE):
         return False
 
 
@@ -43,15 +64,15 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
             images, labels = archive["images"], archive["labels"]
     except KeyError as error:
         raise BadInput(f"{path}: {error.args[0]}; {form}") from None
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (OSError, AttributeError, *UNREADABLE):
         raise BadInput(f"{path}: cut, damaged or pickled; {form}") from None
     kinds = images.dtype.kind == "f" and labels.dtype.kind in "iu"
-    if not kinds or images.ndim != 4 or labels.shape != images.shape[:1] or len(labels) == 0:
+    if not kinds or images.ndim != 4 or labels.shape != images.shape[:1] or images.size == 0:
         found = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}"
         raise BadInput(f"{path}: {found}; {form}")
     if not (np.isfinite(images).all() and np.abs(images).max() <= 1.0 + 1e-5):
         raise BadInput(f"{path}: images run {images.min():g} … {images.max():g}; {form}")
-    return images, labels
+    return images, labels.astype(np.int64, copy=False)
 
 
 def write_samples(path: str | Path, labels: np.ndarray, parts: Iterable[np.ndarray]) -> Path:

@@ -100,7 +100,7 @@ def evaluations(schedule: diffusion.Schedule, sampler: str, steps: int | None, g
 
 def judge_score(judge: Judge) -> Score:
     """The judge's probability of the label."""
-    return lambda images, labels: judge.probabilities(images)[np.arange(len(images)), labels]
+    return lambda images, labels: _of_label(judge.probabilities(images), labels)
 
 
 def clip_score(clip: Clip, batch_size: int = 64) -> Score:
@@ -108,7 +108,13 @@ def clip_score(clip: Clip, batch_size: int = 64) -> Score:
     several = mean_prompt(class_vectors(clip, ENSEMBLE))
 
     def score(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        p = zero_shot(clip.embed_images(images, batch_size=batch_size), several, clip.scale)
-        return p[np.arange(len(images)), labels]
+        return _of_label(zero_shot(clip.embed_images(images, batch_size=batch_size), several, clip.scale), labels)
 
     return score
+
+
+def _of_label(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Each row's probability of its label.            # (N,K), (N,) -> (N,)"""
+    if labels.min() < 0 or labels.max() >= p.shape[1]:
+        raise BadInput(f"best_of: this score knows classes 0 to {p.shape[1] - 1}; labels run from {labels.min()} to {labels.max()}")
+    return p[np.arange(len(p)), labels]

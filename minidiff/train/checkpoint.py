@@ -7,9 +7,7 @@ anything able to read NumPy files can read it.
 from __future__ import annotations
 
 import json
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ import numpy as np
 
 from ..data.style import StyleScale
 from ..errors import BadInput
-from ..files import atomic_path
+from ..files import UNREADABLE, atomic_path
 
 if TYPE_CHECKING:
     from ..diffusion import Schedule
@@ -81,11 +79,6 @@ def load(path: str | Path) -> tuple[Arrays, dict[str, Any]]:
                            "a checkpoint is plain numeric arrays") from None
         raise Damaged(f"{path}: damaged checkpoint ({error}); use another one") from None
     return arrays, meta
-
-
-# What a changed byte can lead to, depending on where in the archive it is.
-UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, struct.error, NotImplementedError, OverflowError,
-              RuntimeError, MemoryError, SyntaxError, TypeError)
 
 
 def _zip_checked(path: Path) -> Path:

@@ -82,7 +82,7 @@ def is_of_files(error: OSError, out: Path) -> bool:
     return error.errno in NOT_WRITABLE or str(error.filename or "").startswith(str(out))
 
 
-def cannot_save(error: OSError, step: int, out: Path) -> CannotSave:
+def cannot_save(error: OSError, step: int, out: Path, minutes: float | None = None) -> CannotSave:
     """What to raise when a file of the run in ``out`` could not be written after ``step`` steps.
 
     The run stops rather than going on unsaved: a later kill would then lose all of it, while a stop loses nothing, since
@@ -91,5 +91,6 @@ def cannot_save(error: OSError, step: int, out: Path) -> CannotSave:
     good = checkpoint.latest(out)
     kept = f"the last good checkpoint is {good}" if good else "nothing has been saved yet"
     advice = "make room" if error.errno in FULL else "make it writable again"
-    go_on = f", then: {records.typed('train', '--out', out, '--resume')}" if good else ""
+    bound = () if minutes is None else ("--minutes", f"{minutes:g}")
+    go_on = f", then: {records.typed('train', '--out', out, '--resume', *bound)}" if good else ""
     return CannotSave(error.errno, f"train: step {step} cannot be saved in {out} ({error.strerror or error}); stopped; {kept}; {advice}{go_on}")

@@ -1,30 +1,35 @@
 """Training that begins with the weights of another model and not with random ones: fine-tuning, or simply more of it.
 
 Only the weights are taken, the averaged ones where there are any. Step count, learning rate, moments and random
-numbers begin anew, so this is a run of its own with a recipe of its own; to go on with a run, resume it.
+numbers begin anew, so this is a run of its own with a recipe of its own; to go on with a run, resume it. Schedule and data
+may be others, and so may the scale of style values, which is the data's: what has changed must be learned anew.
 """
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from ..errors import BadInput
 from . import checkpoint
 
 
-def take_weights(model: Any, source: str) -> dict[str, Any]:
+def take_weights(model: Any, source: str, style: Sequence[str] = ()) -> dict[str, Any]:
     """Give ``model`` the weights of ``source``, and return where they came from.
 
-    source: a checkpoint, a run's folder, RUN/best, or a bundled model's name. Returned is what a record needs to be
+    source: a checkpoint, a run's folder, RUN/best, or a bundled model's name. style: the values that ``model`` is told. Returned is what a record needs to be
     checked: the name as given, the file's SHA-256, its training step, and what that model itself had begun with.
 
     Raises BadInput where the file holds no diffusion model, or a network with other options than ``model``: some of
-    them (what it predicts, where it hears the class) change what the weights mean and not their shapes.
+    them (what it predicts, where it hears the class, which style values it is told) change what the weights mean and not
+    their shapes.
     """
     loaded = checkpoint.load_model(source)
     theirs, ours = ({"network": "unet", **config} for config in (loaded.meta["model"], model.config))
     names = sorted({*theirs, *ours}) if theirs["network"] == ours["network"] else ["network"]
     differ = [f"{name} {theirs.get(name)}, not {ours.get(name)}" for name in names if theirs.get(name) != ours.get(name)]
+    if not differ and (told := loaded.style.names if loaded.style else ()) != tuple(style):
+        differ = [f"style {' '.join(told) or 'none'}, not {' '.join(style) or 'none'}"]
     if differ:
         preset = f"; it was trained by --preset {loaded.config.preset}" if loaded.config else ""
         raise BadInput(f"train: start: {source} has another network than this recipe: {', '.join(differ)}{preset}")

@@ -118,7 +118,7 @@ class Trainer:
         channels = 1 if train.images.ndim == 3 else train.images.shape[1]
         self.model = self._network({"in_channels": channels, "image_size": c.image_size, "num_classes": len(self.classes),
                                     "style_dim": len(c.style)}).to(c.device)
-        self.origin = take_weights(self.model, c.start) if c.start and fresh else None
+        self.origin = take_weights(self.model, c.start, c.style) if c.start and fresh else None
         if c.recompute:
             recompute_blocks(self.model)
         self.optimizer = optimizer_of(c, self.model)
@@ -161,7 +161,7 @@ class Trainer:
             self._record_if_possible("stopped")
             if not is_of_files(error, self.out):
                 raise
-            raise cannot_save(error, self.step, self.out) from None
+            raise cannot_save(error, self.step, self.out, self.minutes) from None
 
     def _run(self) -> Outcome:
         self._begin()
@@ -460,6 +460,8 @@ class Trainer:
         backend.default_rng().bit_generator.state = meta["rng"]["default"]
         self.step, self.best, self._damaged = meta["step"], meta.get("best"), saved.damaged
         self.origin = meta.get("start")
+        if meta["config"].get("validate") != self.config.validate:
+            self.best = None                              # a loss of other images: no measure for those to come
         self._loss_sum, self._loss_weight = meta["smoothing"]
         self.seconds = records.seconds_at(self.out, self.step)
         with contextlib.suppress(BadInput):               # launches are for people: a damaged list stops no run

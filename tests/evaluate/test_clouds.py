@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from minidiff.errors import BadInput
-from minidiff.evaluate.clouds import CHUNK, distances, diversity, nearest, precision_recall, radii, share_among
+from minidiff.evaluate import clouds
+from minidiff.evaluate.clouds import Nearest, distances, diversity, nearest, precision_recall, radii, share_among
 
 
 def test_distances_are_those_of_the_definition(rng):
-    a, b = rng.standard_normal((CHUNK + 3, 4)), rng.standard_normal((7, 4))
+    a, b = rng.standard_normal((1027, 4)), rng.standard_normal((7, 4))
     found = np.concatenate([d for _, d in distances(a, b)])
     np.testing.assert_allclose(found, np.square(a[:, None] - b).sum(2), atol=1e-5)
     assert np.concatenate([d for _, d in distances(b, b)]).diagonal() == pytest.approx(np.zeros(7), abs=1e-5)
@@ -67,3 +68,21 @@ def test_copies_are_noticed_and_new_ones_are_not(rng):
     assert suspicious.close == pytest.approx(0.2, abs=0.03)
     assert (suspicious.index[::5] == np.arange(0, 500, 5)).all() and suspicious.distance[::5] == pytest.approx(np.full(100, 0.01), rel=0.05)
     assert suspicious.to_json()["close"] == suspicious.close
+
+
+@pytest.mark.parametrize("n", [100, 200, 1000])
+def test_new_images_are_called_too_near_one_time_in_a_hundred(n):
+    """On average over many held-out sets: a rank among n is not a rank among n + 1."""
+    rng = np.random.default_rng(0)
+    shares = [Nearest(np.empty(0), rng.random(n), rng.random(n)).close for _ in range(4000)]
+    assert np.mean(shares) == pytest.approx(0.01, abs=0.0007)
+
+
+def test_a_table_of_distances_stays_small(monkeypatch):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((50, 3)), rng.standard_normal((40, 3))
+    whole = ((a[:, None] - b) ** 2).sum(2)
+    for table, parts in ((2**23, 1), (400, 5), (1, 50)):
+        monkeypatch.setattr(clouds, "TABLE", table)
+        found = list(clouds.distances(a, b))
+        assert len(found) == parts and np.allclose(np.concatenate([d for _, d in found]), whole, atol=1e-5)

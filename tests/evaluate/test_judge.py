@@ -67,9 +67,12 @@ def test_a_judge_comes_back_from_its_file(tmp_path):
 def test_foreign_files_are_refused_in_one_line(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 cut")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
     with pytest.raises(BadInput, match="does not exist; examples/train_judge.py makes one"):
         load_judge(tmp_path / "none.npz")
-    for name in ("other", "cut"):
+    for name in ("other", "cut", "empty", "array"):
         with pytest.raises(BadInput, match="is damaged or no judge"):
             load_judge(tmp_path / f"{name}.npz")
 
@@ -83,6 +86,7 @@ def test_foreign_files_are_refused_in_one_line(tmp_path):
         (dict(images=np.full((2, 1, 4, 4), np.nan), labels=np.zeros(2, int)), "images run nan"),
         (dict(images=np.zeros((2, 4, 4), np.float32), labels=np.zeros(2, int)), "images float32 (2, 4, 4)"),
         (dict(images=np.array([{}]), labels=np.zeros(1, int)), "cut, damaged or pickled"),
+        (dict(images=np.zeros((2, 1, 0, 0), np.float32), labels=np.zeros(2, int)), "images float32 (2, 1, 0, 0)"),
     ],
 )
 def test_wrong_archives_are_named(tmp_path, content, message):
@@ -90,6 +94,29 @@ def test_wrong_archives_are_named(tmp_path, content, message):
     with pytest.raises(BadInput) as error:
         read_samples(tmp_path / "s.npz")
     assert message in str(error.value) and "it must hold images float (N,C,H,W) in [-1,1]" in str(error.value)
+
+
+def test_damage_anywhere_is_said_in_one_line(tmp_path):
+    path = tmp_path / "s.npz"
+    np.savez_compressed(path, images=np.random.default_rng(0).uniform(-1, 1, (9, 1, 8, 8)), labels=np.zeros(9, np.uint64))
+    whole = path.read_bytes()
+    assert read_samples(path)[1].dtype == np.int64
+    for place in range(60, len(whole), 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            read_samples(path)
+        except BadInput:
+            pass
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\x93NUMPY"])
+def test_what_is_no_archive_is_no_samples(tmp_path, content):
+    (tmp_path / "s.npz").write_bytes(content)
+    assert not is_samples(tmp_path / "s.npz")
+    with pytest.raises(BadInput, match="cut, damaged or pickled"):
+        read_samples(tmp_path / "s.npz")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    assert not is_samples(tmp_path / "array.npy")
 
 
 def test_an_archive_is_told_from_a_name_and_a_checkpoint(tmp_path):

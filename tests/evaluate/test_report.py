@@ -21,13 +21,13 @@ def few(monkeypatch, tmp_path):
 
 def test_held_out_digits_as_samples_are_as_good_as_the_control(few):
     _, test = few
-    report = evaluate_samples(data.to_model(test.images[:150]), test.labels[:150], "glyphs")
+    report = evaluate_samples(data.to_model(test.images), test.labels, "glyphs")
     real = report.controls["real"]
     assert report.samples.frechet == pytest.approx(real.frechet, rel=1e-6) and report.samples.manifolds == real.manifolds
     assert report.samples.verdict.accuracy == real.verdict.accuracy and report.samples.confidence == pytest.approx(real.confidence)
     for near in (report.samples.pixels, report.samples.features):
         assert near.ratio == pytest.approx(1.0, abs=1e-3) and near.close == pytest.approx(0.01, abs=0.01)
-    assert report.confusion.sum() == 150 and report.confusion.trace() == report.samples.verdict.correct
+    assert report.confusion.sum() == 200 and report.confusion.trace() == report.samples.verdict.correct
 
 
 def test_controls_get_what_they_must(few):
@@ -38,6 +38,15 @@ def test_controls_get_what_they_must(few):
     assert wrong.frechet == pytest.approx(real.frechet) and wrong.manifolds == real.manifolds       # they do not look at labels
     assert noise.frechet > 10 * real.frechet and noise.manifolds.precision == 0 and noise.manifolds.recall < 0.1
     assert real.diversity == pytest.approx(1.0, abs=0.25) and noise.diversity < 0.5
+
+
+def test_the_control_has_the_samples_classes(few):
+    _, test = few
+    wanted = np.repeat((3, 8), (10, 90))
+    images = data.to_model(test.images[np.resize(np.flatnonzero(test.labels == 8), 100)])
+    real = evaluate_samples(images, wanted, "glyphs").controls["real"]
+    counts = {label: n for label, (_, n) in real.verdict.by_class.items()}
+    assert counts[3] >= 10 and counts[8] == (test.labels == 8).sum() and sum(counts.values()) == 100       # there are no 90 eights
 
 
 def test_copies_of_training_images_are_noticed(few):

@@ -1,10 +1,11 @@
-"""Which labels samples are asked for."""
+"""Which labels samples are asked for, and which held-out images they are compared with."""
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minidiff.evaluate import in_proportion
+from minidiff.evaluate.samples import as_frequent
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=200), st.integers(1, 300))
@@ -25,3 +26,19 @@ def test_as_many_as_there_are_are_the_same_and_the_classes_are_evenly_mixed():
 
 def test_equal_classes_come_in_turn():
     assert in_proportion(np.arange(30) % 3, 7)[:6].tolist() == [0, 1, 2] * 2
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.lists(st.integers(-1, 4), max_size=60))
+def test_held_out_images_have_the_same_classes_as_far_as_there_are_some(among, labels):
+    among, labels = np.array(among), np.array(labels[: len(among)], int)
+    rows = as_frequent(labels, among)
+    assert len(rows) == len(set(rows)) == len(labels) and (np.diff(rows) > 0).all()
+    for k in range(5):
+        assert (among[rows] == k).sum() >= min((labels == k).sum(), (among == k).sum())
+
+
+def test_held_out_images_are_taken_from_all_over_the_set():
+    """MNIST's second half is harder than its first: ten of a hundred must not be the first ten."""
+    rows = as_frequent(np.zeros(10, int), np.zeros(100, int))
+    assert rows.tolist() == list(range(5, 100, 10))
+    assert as_frequent(np.full(10, -1), np.arange(100) % 10).tolist() == rows.tolist()

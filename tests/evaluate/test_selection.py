@@ -45,6 +45,14 @@ def test_the_same_seed_keeps_the_same_whatever_the_batch(model):
     assert not np.allclose(one.images, other.images, atol=1e-3)
 
 
+def test_a_label_that_the_chooser_does_not_know_is_refused():
+    """−1 is no class in particular to the sampler; as an index it would be the last one."""
+    images = np.zeros((2, 1, 32, 32), np.float32)
+    for labels in ([0, -1], [0, 10]):
+        with pytest.raises(BadInput, match=rf"best_of: this score knows classes 0 to 9; labels run from {min(labels)} to {max(labels)}"):
+            judge_score(load_judge())(images, np.array(labels))
+
+
 def test_of_equals_the_first_is_kept(model):
     kept = best_of(model, SCHEDULE, LABELS, 3, score=lambda images, labels: np.zeros(len(images)), **HOW)
     assert kept.indices.tolist() == [0, 3, 6, 9, 12]

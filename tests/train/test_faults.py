@@ -75,6 +75,13 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(small: Config, 
     assert_as_if_unbroken(small, out, tmp_path)
 
 
+def test_a_run_that_was_to_end_in_time_is_gone_on_with_by_the_clock(small: Config, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _full_after(1, monkeypatch)
+    with pytest.raises(CannotSave) as caught:
+        Trainer(small, out, minutes=2.5, progress=False).run()
+    assert caught.value.strerror.endswith(f"then: minidiff train --out {out} --resume --minutes 2.5")
+
+
 def test_a_disk_that_is_full_from_the_start_is_said(small: Config, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _full_after(0, monkeypatch)
     with pytest.raises(CannotSave, match=r"step 0 cannot be saved in .* \(No space left on device\); stopped; nothing has been saved yet; make room"):

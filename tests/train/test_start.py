@@ -84,6 +84,15 @@ def test_another_network_is_refused_by_the_options_that_differ(small: Config, so
     assert not out.exists()
 
 
+def test_other_style_values_are_refused(small: Config, out: Path, tmp_path: Path) -> None:
+    """The networks are the same; what their inputs mean is not."""
+    styled = small.replace(limit=80, steps=2, validate=0, style=("slant", "weight"))
+    _run(styled, tmp_path / "source")
+    Trainer(styled.replace(start=str(tmp_path / "source")), out, progress=False)
+    with pytest.raises(BadInput, match="another network than this recipe: style slant weight, not weight slant"):
+        Trainer(styled.replace(style=("weight", "slant"), start=str(tmp_path / "source")), out, progress=False)
+
+
 def test_no_such_model_is_refused_before_anything_is_written(small: Config, out: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no bundled model of this name"):
         Trainer(small.replace(start="nobody"), out, progress=False)

@@ -110,6 +110,16 @@ def test_a_sheet_that_cannot_be_drawn_is_said_and_survived(small: Config, out: P
     assert "step 2: no sample sheet (OSError: disk full)\n" in capsys.readouterr().err
 
 
+def test_losses_of_other_held_out_images_are_not_compared(small: Config, out: Path) -> None:
+    """The best so far was measured on eight images; on twelve another number may be the best."""
+    _run(small.replace(steps=10), out)
+    trainer = Trainer(small.replace(validate=12), out, resume=True, progress=False)
+    assert trainer.best is None
+    trainer.run()
+    assert trainer.best is not None and trainer.best["step"] == 30
+    assert Trainer(small.replace(validate=12, steps=40), out, resume=True, progress=False).best == trainer.best
+
+
 def test_a_run_can_be_made_longer_but_not_otherwise(small: Config, out: Path) -> None:
     _run(small.replace(steps=4), out)
     assert _run(small.replace(steps=6), out, resume=True).step == 6
