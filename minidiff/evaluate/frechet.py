@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -106,8 +106,7 @@ def sample_frechet(images: np.ndarray, reference: str = "mnist", judge: Judge | 
 
 def like(dataset: data.Dataset, labels: np.ndarray) -> data.Dataset:
     """As many images of a data set as there are labels, with the same classes as often."""
-    rows = as_frequent(labels, dataset.labels)
-    return replace(dataset, images=dataset.images[rows], labels=dataset.labels[rows])
+    return dataset.subset(as_frequent(labels, dataset.labels))
 
 
 def real_features(judge: Judge, dataset: data.Dataset, n: int) -> np.ndarray:

@@ -30,21 +30,16 @@ def as_frequent(labels: np.ndarray, among: np.ndarray) -> np.ndarray:
     """Places of n images among whose labels each class is as frequent as among the given ones.            # (n,), (M,) -> (n,)
 
     Samples are fairly compared with held-out images of the same make-up: twenty of each digit are nearer to a data set than
-    two hundred digits as they come. The m_k images of class k are spread evenly over all that there are. Where there are too
-    few, and for samples of no class (−1), images of any class take their places. In the order of `among`; n is at most M.
+    two hundred digits as they come. The images of a class are drawn by lot from all that there are, always the same ones: the
+    first ones need not be like the last. Where there are too few, and for samples of no class (−1), images of any class take
+    their places. In the order of `among`; n is at most M.
     """
+    rng = np.random.default_rng(0)
     chosen = np.zeros(len(among), bool)
     for k in np.unique(labels):
-        mine = np.flatnonzero(among == k)
-        chosen[_spread(mine, min(int((labels == k).sum()), len(mine)))] = True
-    left = np.flatnonzero(~chosen)
-    chosen[_spread(left, len(labels) - int(chosen.sum()))] = True
+        chosen[rng.permutation(np.flatnonzero(among == k))[: (labels == k).sum()]] = True
+    chosen[rng.permutation(np.flatnonzero(~chosen))[: len(labels) - chosen.sum()]] = True
     return np.flatnonzero(chosen)
-
-
-def _spread(places: np.ndarray, n: int) -> np.ndarray:
-    """n of the places, evenly."""
-    return places[((np.arange(n) + 0.5) * len(places) / max(n, 1)).astype(int)]
 
 
 def is_samples(path: str | Path) -> bool:
