@@ -222,7 +222,7 @@ def main() -> int:
                 records.write_json(args.json / f"{part}.json", {
                     "command": records.command_line(), "commit": records.commit(), "time": records.now(), "versions": records.versions(),
                     "machine": records.machine("cpu", md.get_num_threads()), "n": args.n, "guidance": args.guidance, "seed": args.seed, "seeds": args.seeds,
-                    "steps_of_training": args.steps, "real_grey": grey(real(args.data)[: args.n]), "judge_test_accuracy": evaluate.load_judge().accuracy, "rows": rows,
+                    "steps_of_training": args.flow_steps if part == "samplers" else args.steps, "real_grey": grey(real(args.data)[: args.n]), "judge_test_accuracy": evaluate.load_judge().accuracy, "rows": rows,
                 })  # fmt: skip
     except BadInput as error:
         print(f"recipes: {error}", file=sys.stderr)
