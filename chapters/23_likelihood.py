@@ -281,19 +281,19 @@ assert 600 < more < 1500
 
 # %%
 # And it hardly speaks of what we see. The bits are in the last steps, where a grey becomes another grey. That a digit
-# stands on its head costs 50 bits of 2,000. To be told which digit it is saves none here; a model that is right would save
+# stands on its head costs some dozens of bits of 2,000. To be told which digit it is saves none here; a model that is right would save
 # :math:`\log_2 10 = 3.3` of them at most, in the mean. But that the black of the drawn digits is a few levels off, which
-# nobody sees, costs more than a whole empty picture.
+# nobody sees, costs hundreds.
 
 bits = {name: 1024 * b.total for name, b in of.items()}
 print(f"bits of a picture: told the digit {bits['printed, told the digit'] - bits['printed']:+.0f}, upside down"
       f" {bits['upside down'] - bits['printed']:+.0f}, black made black {bits['drawn, black made black'] - bits['drawn']:+,.0f}")  # fmt: skip
 assert abs(bits["printed, told the digit"] - bits["printed"]) < 60 and abs(bits["upside down"] - bits["printed"]) < 150
-assert bits["drawn"] - bits["drawn, black made black"] > bits["nothing"]
+assert bits["drawn"] - bits["drawn, black made black"] > 200
 black = [(abs(x + 1) < 1e-3).mean() for x in (printed, made)]
 almost = ((made > -0.999) & (made < -0.95)).mean()
 print(f"exactly black: {black[0]:.0%} of the printed pixels, {black[1]:.0%} of the drawn ones; 1 to 6 levels above: {almost:.0%}")
-assert black[1] < 0.6 < black[0] and almost > 0.3
+assert black[1] < black[0] - 0.05 and almost > 0.1
 
 # %%
 # The curve says about the same. Thirty steps, a probe each, and the network's Jacobian by one backward pass a question:
