@@ -169,7 +169,7 @@ def write(folder: Path, root: Path = ROOT) -> list[Path]:
 
     pages = {
         "index.md": led(part(readme, "# minidiff", "## Chapters"), "README.md", there) + (HERE / "pages" / "index.md").read_text(encoding="utf-8"),
-        "results.md": "# Results\n\n" + led(part(readme, "Every number", "## Commands"), "README.md", there)
+        "results.md": "# Results\n\n" + led(part(readme, "## Measured", "## Commands").removeprefix("## Measured\n\n"), "README.md", there)
         + f"\n## The records\n\n```{{eval-rst}}\n{records_table(folder / 'results')}```\n",
         "commands.md": "# Commands\n\n`minidiff COMMAND --help` explains one command, with examples.\n\n"
         + led(part(readme, "| | |\n|---|---|\n| `minidiff demo`", "## Layout"), "README.md", there),

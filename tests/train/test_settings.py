@@ -9,7 +9,7 @@ from minidiff.train.settings import apply
 
 EXAMPLES = {
     str: ("glyphs", "glyphs"), int: ("3", 3), float: ("0.5", 0.5), bool: ("yes", True), int | None: ("4", 4), float | None: ("2.5", 2.5),
-    tuple[str, ...]: ("slant,weight", ("slant", "weight")),
+    tuple[str, ...]: ("slant,weight", ("slant", "weight")), str | None: ("runs/first", "runs/first"),
 }  # fmt: skip
 VALID = {"optimizer": "sgd", "lr_schedule": "constant", "weighting": "min-snr", "times": "logit-normal", "precision": "bf16", "accumulate": "4", "sheet_sampler": "ddim"}
 
