@@ -210,7 +210,7 @@ if "mnist" in train.bundled():
     bundled = train.load_model("mnist")  # film, on handwritten digits; its schedule is ours
     curve = [heard(ten_answers(bundled.model, large[-4:], t)) for t in at[1::2]]
     right.plot(at[1::2], curve, ":", color=MUTED, label="bundled model")
-    print(f"the bundled model, {bundled.meta['step'] + bundled.meta.get('start', {}).get('step', 0):,} steps on handwritten digits: {curve[-1]:.0%}")
+    print(f"the bundled model, {bundled.steps:,} steps on handwritten digits: {curve[-1]:.0%}")
     assert bundled.schedule.name == "cosine" and bundled.schedule.T == T and curve[-1] > 0.95
 right.set(xlabel="t      (noise →)", ylim=(0, 1.02), xlim=(10, 100), xticks=(25, 50, 75, 100))
 right.set_title("What the label decides", size=10.5)

@@ -6,8 +6,9 @@
 
 minidiff began with a student's report on class-conditioned diffusion of MNIST. Each of its claims is a function below: it
 reads the records that bear on it, says what they say, and gives a verdict by a rule that can be read, so that other records
-give other verdicts; CLIP's scores alone stay open, whatever a record says, until one is made with the public CLIP. "Not reproduced" means that this reconstruction does not show it: the report's code is not known, its
-network is the most natural one with just its number of parameters, and what it leaves open was chosen here.
+give other verdicts; CLIP's scores alone stay open, whatever a record says, until one is made with the public CLIP. "Not
+reproduced" means that this reconstruction does not show it: the report's code is not known, its network is the most natural
+one with just its number of parameters, and what it leaves open was chosen here.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from minidiff.train import records
 
 RESULTS = Path(__file__).resolve().parent.parent / "chapters" / "results"
 YES, PART, NO, OPEN = "reproduced", "in part", "not reproduced", "cannot be tested here"
-EPOCHS = 15
+EPOCHS, EPOCH = 15, 60_000                                       # of the report; pictures in one
 PUBLIC = ("ViT-B-32", "ViT-B-16", "ViT-L-14")                     # names of open_clip for what OpenAI has published
 
 MADE_BY = {                                                      # what makes a record that is not there yet
@@ -126,6 +127,7 @@ def moment(found: dict[str, Any], label: int | None, view: str = "xt_0.5") -> fl
 
 
 def after(part: float) -> str:
+    """In words."""
     return "never" if part == math.inf else f"after {part:.0%}"
 
 
@@ -168,8 +170,9 @@ def larger(found: dict[str, Any]) -> Finding:
     small, large = (of(found, name, "network") for name in ("report", "large"))
     times = {key: large[key] / small[key] for key in ("parameters", "peak_memory_mb", "seconds_a_step")}
     said = f"channels twice as wide: {times['parameters']:.1f} times the parameters, {times['peak_memory_mb']:.1f} the memory of a step, " \
-           f"{times['seconds_a_step']:.1f} the time; Fréchet {small['frechet']:.1f} and {large['frechet']:.1f} after {small['steps_of_training']} steps, " \
-           "too few to show detail"  # fmt: skip
+           f"{times['seconds_a_step']:.1f} the time; Fréchet {small['frechet']:.1f} and {large['frechet']:.1f} after {small['steps_of_training']} steps"  # fmt: skip
+    if small["steps_of_training"] * small["batch"] < EPOCH:
+        said += ", less than an epoch: too few to show detail"
     cost = all(1.5 <= times[key] <= 2.75 for key in ("peak_memory_mb", "seconds_a_step"))
     better = large["frechet"] < 0.8 * small["frechet"]
     return said, YES if cost and better else PART if cost or better else NO

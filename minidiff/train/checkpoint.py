@@ -127,6 +127,14 @@ class Loaded:
         return tuple(self.meta.get("classes") or map(str, range(self.meta["model"]["num_classes"])))
 
     @property
+    def steps(self) -> int:
+        """Optimiser steps that its weights have seen, those of the models that it began with included."""
+        steps, of = 0, self.meta
+        while of:
+            steps, of = steps + (of.get("step") or 0), of.get("start")
+        return steps
+
+    @property
     def style(self) -> StyleScale | None:
         """The style values that the model has learned beside the class, and their scale."""
         return StyleScale.from_json(self.meta["style"]) if self.meta.get("style") else None

@@ -17,8 +17,9 @@ from . import checkpoint
 def take_weights(model: Any, source: str, style: Sequence[str] = ()) -> dict[str, Any]:
     """Give ``model`` the weights of ``source``, and return where they came from.
 
-    source: a checkpoint, a run's folder, RUN/best, or a bundled model's name. style: the values that ``model`` is told. Returned is what a record needs to be
-    checked: the name as given, the file's SHA-256, its training step, and what that model itself had begun with.
+    source: a checkpoint, a run's folder, RUN/best, or a bundled model's name. style: the values that ``model`` is told.
+    Returned is what a record needs to be checked: the name as given, the file's SHA-256, its training step, and what that
+    model itself had begun with.
 
     Raises BadInput where the file holds no diffusion model, or a network with other options than ``model``: some of
     them (what it predicts, where it hears the class, which style values it is told) change what the weights mean and not

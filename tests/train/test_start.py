@@ -55,6 +55,7 @@ def test_the_record_and_every_file_say_where_the_weights_came_from(small: Config
         assert checkpoint.load(path)[1]["start"] == origin
     _run(small.replace(start=str(out), steps=3), tmp_path / "third")                             # and what that one began with
     assert read_json(tmp_path / "third" / "record.json")["start"]["start"] == origin
+    assert [load_model(path).steps for path in (source, out, tmp_path / "third")] == [12, 18, 21]
     _run(small.replace(steps=1), tmp_path / "none")
     assert "start" not in read_json(tmp_path / "none" / "record.json")
 
