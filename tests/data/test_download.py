@@ -306,15 +306,15 @@ def start(server, kind, folder):
 
 
 def wait_for(condition):
-    until = time.monotonic() + 15
+    until = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < until, "nothing happened for 15 seconds"
+        assert time.monotonic() < until, "nothing happened for a minute"
         time.sleep(0.01)
 
 
 def test_of_two_processes_one_fetches_and_the_other_finds_it_whole(fetch, server, tmp_path):
     both = [start(server, "stalls", tmp_path / "new") for _ in range(2)]          # two seconds each, alone
-    assert [process.communicate(timeout=30)[0] for process in both] == [f"{len(CONTENT)}\n"] * 2
+    assert [process.communicate(timeout=300)[0] for process in both] == [f"{len(CONTENT)}\n"] * 2
     assert server.asked == ["stalls"]
     assert (tmp_path / "new" / "digits.gz").read_bytes() == CONTENT and os.listdir(tmp_path / "new") == ["digits.gz"]
 

@@ -284,7 +284,7 @@ def test_watch_checks_what_is_saved_and_leaves_by_ctrl_c(folder):
         write(folder, "guided", TASKS["guided"].solution_file())
         assert process.stdout.readline().startswith("passed  guided, 3 cases") and process.stdout.readline().startswith("next: ")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=300)
         assert (process.returncode, out, err) == (0, f"\n1 of {len(TASKS)} passed\n", "")
     finally:
         process.kill()
