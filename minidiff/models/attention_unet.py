@@ -31,6 +31,7 @@ from .conditions import (
     check_choices,
     checked_conditions,
     size_lines,
+    silent,
     told_style,
     unusual,
 )
@@ -54,10 +55,10 @@ class ResidualBlock(Module):
         self.in_chs, self.out_chs = in_chs, out_chs
         self.norm1 = GroupNorm(_groups(in_chs), in_chs)
         self.conv1 = Conv2d(in_chs, out_chs, 3, padding=1)
-        self.film = _silent(Linear(embed_dim, 2 * out_chs))
+        self.film = silent(Linear(embed_dim, 2 * out_chs))
         self.norm2 = GroupNorm(_groups(out_chs), out_chs)
         self.dropout = Dropout(dropout) if dropout else None
-        self.conv2 = _silent(Conv2d(out_chs, out_chs, 3, padding=1))
+        self.conv2 = silent(Conv2d(out_chs, out_chs, 3, padding=1))
         self.shortcut = Conv2d(in_chs, out_chs, 1) if in_chs != out_chs else None
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ class AttentionBlock(Module):
         self.channels, self.heads = channels, channels // width
         self.norm = GroupNorm(_groups(channels), channels)
         self.query, self.key, self.value = (Conv2d(channels, channels, 1) for _ in range(3))
-        self.proj = _silent(Conv2d(channels, channels, 1))
+        self.proj = silent(Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
@@ -99,13 +100,6 @@ class AttentionBlock(Module):
 
     def describe(self) -> str:
         return f"AttentionBlock: channels={self.channels}, heads={self.heads}"
-
-
-def _silent(layer: Any) -> Any:
-    """A layer that says 0 to everything until it has learned something."""
-    layer.weight.data[...] = 0
-    layer.bias.data[...] = 0
-    return layer
 
 
 class Stage(Module):
@@ -177,7 +171,7 @@ class AttentionUNet(Module):
             if size < image_size:
                 self.twices.append(ConvTranspose2d(c, c, 2, stride=2))
         self.norm = GroupNorm(_groups(first), first)
-        self.out = _silent(Conv2d(first, in_channels * (2 if variance == "learned" else 1), 3, padding=1))
+        self.out = silent(Conv2d(first, in_channels * (2 if variance == "learned" else 1), 3, padding=1))
 
     def forward(self, x: Any, t: Any, labels: Any, style: Any = None) -> Tensor:
         """x (N,C,H,W) noisy images; t (N,) or one step, 1 … T; labels (N,) or one, −1 for no class; style (N,S) or None."""

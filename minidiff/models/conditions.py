@@ -18,6 +18,13 @@ TARGETS = ("eps", "x0", "v", "flow", "edm")  # what a network may be asked: see 
 VARIANCES = ("fixed", "learned")
 
 
+def silent(layer: Any) -> Any:
+    """A layer that says 0 to everything until it has learned something."""
+    layer.weight.data[...] = 0
+    layer.bias.data[...] = 0
+    return layer
+
+
 class EmbedBlock(Module):
     """A vector made into an embedding: Linear, GELU, Linear.            # (N,I) -> (N,E)"""
 
@@ -28,6 +35,10 @@ class EmbedBlock(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)
+
+    def silence(self) -> None:
+        """Answer 0 to everything, and learn from there: what is embedded says nothing as yet."""
+        silent(self.model[-1])
 
     def describe(self) -> str:
         return f"EmbedBlock: input_dim={self.input_dim}, emb_dim={self.embed_dim}"

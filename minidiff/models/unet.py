@@ -25,6 +25,7 @@ from .conditions import (
     check_choices,
     checked_conditions,
     size_lines,
+    silent,
     told_style,
     unusual,
 )
@@ -48,10 +49,7 @@ class GELUConvBlock(Module):
     def __init__(self, in_chs: int, out_chs: int, embed_dim: int = 0) -> None:
         self.conv = Conv2d(in_chs, out_chs, 3, padding=1)
         self.norm = GroupNorm(NORM_GROUPS, out_chs)
-        self.film = Linear(embed_dim, 2 * out_chs) if embed_dim else None
-        if self.film is not None:
-            self.film.weight.data[...] = 0
-            self.film.bias.data[...] = 0
+        self.film = silent(Linear(embed_dim, 2 * out_chs)) if embed_dim else None
 
     def forward(self, x: Tensor, e: Tensor | None = None) -> Tensor:
         gamma, beta = self.norm.weight, self.norm.bias

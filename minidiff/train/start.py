@@ -3,6 +3,10 @@
 Only the weights are taken, the averaged ones where there are any. Step count, learning rate, moments and random
 numbers begin anew, so this is a run of its own with a recipe of its own; to go on with a run, resume it. Schedule and data
 may be others, and so may the scale of style values, which is the data's: what has changed must be learned anew.
+
+A model that knows classes alone may be taught style values, too. The layers that hear them begin with an output of 0, so the
+network begins as what it was: no step undoes what had been learned (Zhang et al. 2023, *Adding conditional control to
+text-to-image diffusion models*, there for convolutions).
 """
 from __future__ import annotations
 
@@ -23,17 +27,22 @@ def take_weights(model: Any, source: str, style: Sequence[str] = ()) -> dict[str
 
     Raises BadInput where the file holds no diffusion model, or a network with other options than ``model``: some of
     them (what it predicts, where it hears the class, which style values it is told) change what the weights mean and not
-    their shapes.
+    their shapes. That ``model`` is told style values, and the source was told none, is no difference.
     """
     loaded = checkpoint.load_model(source)
     theirs, ours = ({"network": "unet", **config} for config in (loaded.meta["model"], model.config))
+    told = loaded.style.names if loaded.style else ()
+    if added := bool(style) and not told:
+        theirs["style_dim"] = len(style)
     names = sorted({*theirs, *ours}) if theirs["network"] == ours["network"] else ["network"]
     differ = [f"{name} {theirs.get(name)}, not {ours.get(name)}" for name in names if theirs.get(name) != ours.get(name)]
-    if not differ and (told := loaded.style.names if loaded.style else ()) != tuple(style):
+    if not differ and not added and told != tuple(style):
         differ = [f"style {' '.join(told) or 'none'}, not {' '.join(style) or 'none'}"]
     if differ:
         preset = f"; it was trained by --preset {loaded.config.preset}" if loaded.config else ""
         raise BadInput(f"train: start: {source} has another network than this recipe: {', '.join(differ)}{preset}")
-    model.load_state_dict(loaded.model.state_dict())
+    model.load_state_dict(loaded.model.state_dict(), strict=not added)
+    if added:
+        model.style_embed.silence()
     origin = {"model": source, "sha256": hashlib.sha256(loaded.path.read_bytes()).hexdigest(), "step": loaded.meta.get("step")}
     return {**origin, "start": loaded.meta["start"]} if loaded.meta.get("start") else origin

@@ -94,6 +94,22 @@ def test_other_style_values_are_refused(small: Config, out: Path, tmp_path: Path
         Trainer(styled.replace(style=("weight", "slant"), start=str(tmp_path / "source")), out, progress=False)
 
 
+def test_a_model_of_classes_learns_styles_and_begins_as_what_it_was(small: Config, source: Path, out: Path) -> None:
+    styled = small.replace(steps=4, validate=0, style=("slant", "weight"), start=str(source))
+    trainer = Trainer(styled, out, progress=False)
+    before, classes = trainer.model.eval(), load_model(source).model
+    x, labels = np.random.default_rng(0).standard_normal((3, 1, *[small.image_size] * 2), dtype=np.float32), np.array([0, 1, -1])
+    for style in (None, np.array([[2.0, -1.0], [np.nan, 3.0], [0.0, np.nan]])):
+        assert np.array_equal(before(x, 5, labels, style).numpy(), classes(x, 5, labels).numpy())
+    trainer.run()
+    after = load_model(out)
+    assert after.style.names == ("slant", "weight") and after.steps == 12 + 4
+    told, other = (after.model(x, 5, labels, np.full((3, 2), s)).numpy() for s in (1.0, -1.0))
+    assert not np.allclose(told, other, atol=1e-5)                                               # it listens
+    with pytest.raises(BadInput, match="another network than this recipe: style_dim 2, not None"):
+        Trainer(small.replace(start=str(out)), out.with_name("back"), progress=False)
+
+
 def test_no_such_model_is_refused_before_anything_is_written(small: Config, out: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no bundled model of this name"):
         Trainer(small.replace(start="nobody"), out, progress=False)
