@@ -30,8 +30,8 @@ from .conditions import (
     SinusoidalPositionEmbedBlock,
     check_choices,
     checked_conditions,
-    size_lines,
     silent,
+    size_lines,
     told_style,
     unusual,
 )
