@@ -237,7 +237,7 @@ def _add_sampler(p: argparse.ArgumentParser, sampler: str = "ddpm", steps: str =
     p.add_argument("--negative", type=int, default=-1, metavar="CLASS", help="lean away from this class (default: from none in particular)")
     p.add_argument("--judge", type=float, metavar="S", help="lean on the judge's opinion of the picture too, so strongly (default: none)")
     p.add_argument("--judge-alone", action="store_true", help="and tell the network no class")
-    p.add_argument("--style", nargs="+", metavar="NAME=VALUE", help="such as slant=20 weight=3, of a model trained with them (default: any)")
+    p.add_argument("--style", nargs="+", metavar="NAME=VALUE", help="such as slant=20 weight=3, of a model trained with them (default: as varied as its training set)")
     clip = p.add_mutually_exclusive_group()
     clip.add_argument("--no-clip", action="store_true", help="let the guess of the picture leave [-1, 1]")
     clip.add_argument("--dynamic-clip", action="store_true", help="bring it back by dynamic thresholding")
@@ -305,6 +305,11 @@ def parse_style(command: str, asked: Sequence[str], scale: Any) -> Any:
         except ValueError:
             raise BadInput(f"{command}: cannot read --style {part}; write {scale.names[0]}={scale.mean[0]:.0f}") from None
     return scale.asked(wanted)
+
+
+def told_styles(scale: Any, labels: Any, seed: int, asked: Any = None, first: int = 0) -> Any:
+    """What the network is told of each picture: what is asked for, the rest as varied as the training set, where that is known."""
+    return scale.drawn(labels, seed, asked, first) if scale is not None and scale.quantiles else asked
 
 
 def _add_place(p: argparse.ArgumentParser) -> None:
@@ -586,7 +591,9 @@ def _shared_out(group: Any, loaded: Any, labels: Any, options: dict[str, Any]) -
 
     share_machine(group, backend.device_of(next(iter(loaded.model.parameters())).data))
     part = group.part(len(labels))
-    images = diffusion.sample(loaded.model, loaded.schedule, labels[part], **options, first=part.start, progress=group.first and sys.stderr.isatty())
+    style = told_styles(loaded.style, labels[part], options["seed"], options["style"], part.start)
+    images = diffusion.sample(loaded.model, loaded.schedule, labels[part], **{**options, "style": style}, first=part.start,
+                              progress=group.first and sys.stderr.isatty())  # fmt: skip
     return _joined(group.gather(images))
 
 
@@ -816,9 +823,9 @@ def _draw(args: argparse.Namespace, group: Any) -> tuple[Any, Any, dict[str, Any
         labels = in_proportion(data.load(args.reference).labels, args.n)
     with backend.precision(args.precision), _Counted(loaded.model) as counted:
         images = _shared_out(group, loaded, labels, options)
-    g, style = options.pop("guidance"), options.pop("style")
+    g, _ = options.pop("guidance"), options.pop("style")
     options["clip_x0"] = options.pop("clip")              # in the record "clip" is what CLIP says
-    how = {**options, "network_evaluations": sum(group.all(counted.pictures)), **({} if style is None else {"style": args.style}), "guidance": g.w, "guidance_interval": list(g.interval), "guidance_rescale": g.rescale, "negative": g.negative,
+    how = {**options, "network_evaluations": sum(group.all(counted.pictures)), **({} if loaded.style is None else {"style": args.style or ("drawn" if loaded.style.quantiles else None)}), "guidance": g.w, "guidance_interval": list(g.interval), "guidance_rescale": g.rescale, "negative": g.negative,
            **({} if g.classifier is None else {"judge": g.strength, "judge_alone": g.alone})}  # fmt: skip
     return images, labels, {"model": args.model, **how}
 

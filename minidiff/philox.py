@@ -65,7 +65,7 @@ def words(seed: int, rows: Any, size: int, step: int = 0, stream: int = 0) -> np
     blocks = -(-size // 4)
     j, i = np.arange(blocks, dtype=np.uint64), np.asarray(rows, np.uint64)[:, None]
     four = philox((j, i, np.uint64(step), np.uint64(stream)), key_of(seed))
-    return np.stack([np.broadcast_to(w, (len(i), blocks)) for w in four], axis=-1).reshape(len(i), -1)[:, :size].astype(np.uint32)
+    return np.stack([np.broadcast_to(w, (len(i), blocks)) for w in four], axis=-1).reshape(len(i), 4 * blocks)[:, :size].astype(np.uint32)
 
 
 def uniform(seed: int, rows: Any, size: int, step: int = 0, stream: int = 0) -> np.ndarray:

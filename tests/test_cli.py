@@ -1,4 +1,5 @@
 """The command line: what it does, what it says, and how it leaves."""
+import dataclasses
 import io
 import json
 import os
@@ -572,6 +573,28 @@ def test_style_can_be_trained_and_asked_for(here: Path, capsys: pytest.CaptureFi
         assert status == 2 and message in err
     assert say(capsys, "evaluate", "styled", "--n", 10, "--steps", 2, "--style", "weight=4", "--json", "v.json")[0] == 0
     assert json.loads(Path("v.json").read_text())["style"] == ["weight=4"]
+
+
+def test_where_no_style_is_asked_for_each_picture_is_told_one_of_its_class(here: Path, capsys: pytest.CaptureFixture[str],
+                                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process or several, whole or in parts: picture i is told the same style; a model of an older checkpoint is told none."""
+    from minidiff import diffusion
+    from minidiff.train import load_model
+
+    told, sample = [], diffusion.sample
+    monkeypatch.setattr(diffusion, "sample", lambda *a, **k: (told.append(k["style"]), sample(*a, **k))[1])
+    monkeypatch.setitem(PRESETS, "small", SMALL)
+    assert say(capsys, "train", "--preset", "small", "--style", "slant", "weight", "--out", "styled", "--set", "sheet_every=3")[0] == 0
+    scale, each = load_model("styled").style, np.repeat([1, 7], 3)
+    assert all(np.array_equal(style, scale.drawn(np.tile(np.arange(10), len(style) // 10), SMALL.seed)) for style in told) and told      # the sheets
+    for options, wanted in (((), None), (("--style", "slant=20"), scale.asked({"slant": 20.0}))):
+        assert say(capsys, "sample", "styled", "--classes", "1,7", "--per-class", 3, "--steps", 2, "--seed", 5, *options, "--out", "a.npz")[0] == 0
+        assert np.array_equal(told[-1], scale.drawn(each, 5, wanted)) and not np.isnan(told[-1]).any()
+    assert say(capsys, "evaluate", "styled", "--n", 10, "--steps", 2, "--json", "v.json")[0] == 0
+    assert json.loads(Path("v.json").read_text())["style"] == "drawn"
+    older = dataclasses.replace(scale, quantiles=())
+    monkeypatch.setattr("minidiff.train.checkpoint.Loaded.style", older)
+    assert say(capsys, "sample", "styled", "--per-class", 1, "--steps", 2, "--out", "a.npz")[0] == 0 and told[-1] is None
 
 
 def test_evaluate_holds_samples_against_a_data_set_and_draws_a_card(here: Path, run: Path, capsys: pytest.CaptureFixture[str],

@@ -15,13 +15,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from minidiff.data.dataset import Dataset
 from minidiff.errors import BadInput
+from minidiff.philox import uniform
 
 
 def slant(images: np.ndarray) -> np.ndarray:
@@ -49,6 +50,8 @@ def ink(images: np.ndarray) -> np.ndarray:
 
 
 MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"slant": slant, "weight": weight}
+_STREAM = 48  # of the chance by which styles are drawn: samples' own noise has 16, likelihood 32
+PLACES = (np.arange(50) + 0.5) / 50  # the parts of a class below its quantiles: the outermost hundredth at each end is left out
 PART = 500  # pictures measured at once: what they are measured by is a hundred times as large as they are
 
 
@@ -71,22 +74,33 @@ def _in_parts(measure: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -
 
 @dataclass(frozen=True)
 class StyleScale:
-    """Style values as a network is told them: (value − mean) / deviation, of about unit size whatever their unit.
+    """Style values as a network is told them, and how the training set has them.
+
+    A network is told (value − mean) / deviation, of about unit size whatever the unit.
 
     names, mean, deviation    one each for every value, in the network's order
+    quantiles                 of what is told, evenly from low to high, for each class and last for all pictures together,
+                              (K+1,S,50); empty where it is not known
     """
 
     names: tuple[str, ...]
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    quantiles: tuple[Any, ...] = ()
 
     @classmethod
-    def of(cls, values: np.ndarray, names: Sequence[str]) -> StyleScale:
-        """The scale that gives these (N,S) values mean 0 and deviation 1."""
+    def of(cls, values: np.ndarray, names: Sequence[str], labels: np.ndarray | None = None) -> StyleScale:
+        """The scale that gives these (N,S) values mean 0 and deviation 1; and from (N,) labels, how each class has them."""
         deviation = values.std(0, dtype=np.float64)
         if len(flat := np.flatnonzero(~(deviation > 0))):
             raise BadInput(f"style {names[flat[0]]!r} is the same for all {len(values):,} pictures; nothing can be learned of it")
-        return cls(tuple(names), tuple(map(float, values.mean(0, dtype=np.float64))), tuple(map(float, deviation)))
+        scale = cls(tuple(names), tuple(map(float, values.mean(0, dtype=np.float64))), tuple(map(float, deviation)))
+        if labels is None:
+            return scale
+        told = scale.told(values)
+        groups = [told[labels == k] for k in range(labels.max() + 1)] + [told]
+        found = [np.quantile(group if len(group) else told, PLACES, axis=0).T for group in groups]
+        return replace(scale, quantiles=_tuples(np.round(found, 4)))
 
     def told(self, values: np.ndarray) -> np.ndarray:
         """What the network is told of (N,S) values; not a number stays so, "not known".            # -> (N,S) float32"""
@@ -108,11 +122,45 @@ class StyleScale:
             row[self.names.index(name)] = value
         return self.told(row[None])[0]
 
+    def drawn(self, labels: np.ndarray, seed: int = 0, asked: np.ndarray | None = None, first: int = 0) -> np.ndarray:
+        """Rows for :func:`minidiff.diffusion.sample`, as varied as the training set.            # (N,) -> (N,S) float32
+
+        Each value is drawn by itself, as the pictures of its class have it: s = Q(u), u uniform, Q the class's quantiles.
+
+        labels   classes, −1 for none in particular
+        seed     row i is a function of (seed, first + i) alone
+        asked    a row of :meth:`asked`: only what is no number there is drawn
+        first    the number of the first picture, as in ``sample``
+
+        Raises BadInput where it is not known how the training set has the classes, and for a class that it has not.
+        """
+        labels, K = np.asarray(labels), len(self.quantiles) - 1
+        if K < 1:
+            raise BadInput("this model does not say how its training set has the styles; it was trained by an older minidiff")
+        if len(labels) and not (labels.min() >= -1 and labels.max() < K):
+            raise BadInput(f"classes must lie between -1 and {K - 1}, got {labels.min()} to {labels.max()}")
+        Q = np.array(self.quantiles)                                               # row −1 is of all pictures
+        u = uniform(seed, first + np.arange(len(labels)), len(self.names), stream=_STREAM)
+        s = np.array([[np.interp(part, PLACES, q) for part, q in zip(row, Q[k], strict=True)] for row, k in zip(u, labels, strict=True)])
+        s = s.reshape(u.shape) if asked is None else np.where(np.isnan(asked), s.reshape(u.shape), asked)
+        return s.astype(np.float32)
+
     def to_json(self) -> dict[str, Any]:
         """The scale as plain JSON values, for a checkpoint."""
-        return {"names": list(self.names), "mean": list(self.mean), "deviation": list(self.deviation)}
+        return {name: _lists(value) for name, value in vars(self).items() if len(value)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> StyleScale:
         """The opposite of :meth:`to_json`."""
-        return cls(tuple(values["names"]), tuple(values["mean"]), tuple(values["deviation"]))
+        return cls(**{name: _tuples(value) for name, value in values.items()})
+
+
+def _tuples(value: Any) -> Any:
+    """Lists in lists, or an array, as tuples in tuples."""
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _lists(value: Any) -> Any:
+    """Tuples in tuples as lists in lists."""
+    return list(map(_lists, value)) if isinstance(value, tuple) else value

@@ -108,7 +108,7 @@ class Trainer:
         train = data.load(c.data, "train", limit=c.limit, size=c.image_size)
         self.classes = tuple(train.classes)
         values = data.style_values(train, c.style)
-        self.style = data.StyleScale.of(values, c.style) if c.style else None
+        self.style = data.StyleScale.of(values, c.style, train.labels) if c.style else None
         self.loader = data.DataLoader(train, c.batch, seed=c.seed, size=c.image_size, augment=c.augment,
                                       style=None if self.style is None else self.style.told(values),
                                       rank=self.group.rank, ranks=self.group.size)
@@ -385,7 +385,8 @@ class Trainer:
         c = self.config
         labels = np.tile(np.arange(len(self.classes)), c.sheet_per_class)
         images = diffusion.sample(self.model, self.schedule, labels, sampler=c.sheet_sampler,
-                                  steps=min(c.sheet_steps, self.schedule.T), guidance=c.guidance, seed=c.seed)
+                                  steps=min(c.sheet_steps, self.schedule.T), guidance=c.guidance, seed=c.seed,
+                                  style=None if self.style is None else self.style.drawn(labels, c.seed))
         sheet = viz.sample_sheet(images, labels, columns=len(self.classes), class_names=self.classes,
                                  step=self.step, loss=self.smooth_loss, title=self._title())
         viz.save(sheet, self.out / "sheets" / f"step_{self.step:08d}.png")

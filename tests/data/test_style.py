@@ -1,4 +1,5 @@
 """Style is measured as it was made, told in unit size, and asked for by name."""
+import json
 import tracemalloc
 
 import numpy as np
@@ -78,6 +79,45 @@ def test_the_scale_brings_values_to_unit_size_and_back_through_json() -> None:
     assert StyleScale.from_json(scale.to_json()) == scale
     row = scale.asked({"weight": scale.mean[1] + 2 * scale.deviation[1]})
     assert np.isnan(row[0]) and row[1] == pytest.approx(2.0, abs=1e-5) and row.dtype == np.float32
+
+
+def test_styles_are_drawn_as_the_training_set_has_each_class() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 6000)
+    values = np.stack([rng.normal(10.0 * labels, 5.0), 2.0 + rng.gamma(2.0, 0.3, 6000)], axis=1)    # strokes are skewed, and never thin
+    scale = StyleScale.of(values, ["slant", "weight"], labels)
+    assert StyleScale.from_json(json.loads(json.dumps(scale.to_json()))) == scale
+    assert scale.told(values).shape == (6000, 2) and StyleScale.of(values, ["slant", "weight"]).quantiles == ()
+    for k, chosen in ((0, labels == 0), (2, labels == 2), (-1, labels >= 0)):
+        drawn = scale.drawn(np.full(6000, k), seed=3)
+        assert drawn.dtype == np.float32
+        parts = (5, 25, 50, 75, 95)
+        np.testing.assert_allclose(np.percentile(drawn, parts, axis=0), np.percentile(scale.told(values[chosen]), parts, axis=0), atol=0.1)
+        assert scale.told(values).min(0)[1] <= drawn[:, 1].min() and abs(np.corrcoef(drawn.T)[0, 1]) < 0.05
+
+
+def test_a_drawn_style_depends_on_the_seed_and_the_picture_s_number_alone() -> None:
+    scale = StyleScale.of(np.random.default_rng(0).normal(size=(100, 2)), ["slant", "weight"], np.arange(100) % 2)
+    labels = np.array([0, 1, -1, 1, 0])
+    whole = scale.drawn(labels, seed=1)
+    assert np.array_equal(whole[2:], scale.drawn(labels[2:], seed=1, first=2))
+    assert not np.array_equal(whole, scale.drawn(labels, seed=2))
+    asked = scale.asked({"weight": 3.0})
+    assert np.array_equal(scale.drawn(labels, 1, asked), np.stack([whole[:, 0], np.full(5, asked[1])], axis=1))
+    assert scale.drawn(np.empty(0, int)).shape == (0, 2)
+
+
+def test_a_class_that_was_never_seen_is_drawn_as_all_are() -> None:
+    values = np.random.default_rng(0).normal(size=(100, 1))
+    scale = StyleScale.of(values, ["slant"], np.where(np.arange(100) < 50, 0, 2))
+    assert scale.quantiles[1] == scale.quantiles[-1] != scale.quantiles[0]
+
+
+def test_what_cannot_be_drawn_is_said() -> None:
+    with pytest.raises(BadInput, match="does not say how its training set has the styles; it was trained by an older minidiff"):
+        StyleScale(("slant",), (0.0,), (1.0,)).drawn(np.zeros(3, int))
+    with pytest.raises(BadInput, match="classes must lie between -1 and 1, got 0 to 2"):
+        StyleScale.of(np.random.default_rng(0).normal(size=(9, 1)), ["slant"], np.arange(9) % 2).drawn(np.arange(3))
 
 
 def test_what_cannot_be_asked_for_is_said() -> None:
