@@ -40,7 +40,7 @@ MADE_BY = {                                                      # what makes a 
     "sizes": "python examples/recipes.py --part sizes --json chapters/results",
     "mnist-clip": "minidiff evaluate samples.npz --clip ViT-B-32 --clip-weights openai --json chapters/results/mnist-clip.json",
     "best-of-n": "python examples/best_of_n.py --clip ViT-B-32 --clip-weights openai --json chapters/results/best-of-n.json",
-    "styles": "python examples/styles.py runs/styles --json chapters/results",
+    "styles": "python examples/styles.py mnist-styles --json chapters/results",
 }
 
 Finding = tuple[str, str]                                        # what was measured, and the verdict

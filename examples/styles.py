@@ -1,13 +1,15 @@
 """Ask for a slant and a weight, and measure what comes: how well a style is followed, by digit, as a sheet, a table and a record.
 
-    minidiff train --data mnist --preset mnist --style slant weight --out runs/styles
-    python examples/styles.py runs/styles                                       the tables, and styles-sheet.png in this folder
-    python examples/styles.py runs/styles --n 1000 --steps 25 --json chapters/results
+    python examples/styles.py mnist-styles                                      the tables, and styles-sheet.png in this folder
+    python examples/styles.py mnist-styles --n 500 --steps 15 --json chapters/results
+    minidiff train --preset mnist --style slant weight --out runs/styles        a model of one's own
+    python examples/styles.py runs/styles
 
 For each sample a slant and a weight are asked for, each by itself, evenly from the middle nine tenths of the training set. What
 was drawn is measured by the same functions as the training set, minidiff/data/style.py. Beside it: the same noise with no style
-asked for, which says what style costs in class accuracy; the asked values shuffled, which says what chance makes of such a
-table; and values further and further out, which nobody has seen. Some ten minutes on two cores with the preset `mnist`.
+asked for, which says what style costs in class accuracy, and with one by chance, as the digit has it in the training set, which
+says whether that brings its variety back; the asked values shuffled, which says what chance makes of such a table; and values
+further and further out, which nobody has seen. Some ten minutes on two cores with the preset `mnist`.
 The record is chapters/results/styles.json.
 """
 
@@ -65,7 +67,10 @@ class Asking:
 
     def drawn(self, labels: np.ndarray, asked: np.ndarray | None, w: float) -> np.ndarray:
         """Pictures; `asked` are values as they are measured, not a number for one that is left open.            # (N,), (N,S) -> (N,1,H,W)"""
-        style = None if asked is None else self.loaded.style.told(asked)
+        return self.told_so(labels, None if asked is None else self.loaded.style.told(asked), w)
+
+    def told_so(self, labels: np.ndarray, style: np.ndarray | None, w: float) -> np.ndarray:
+        """Pictures; `style` as the network is told it.            # (N,), (N,S) -> (N,1,H,W)"""
         return diffusion.sample(self.loaded.model, self.loaded.schedule, labels, guidance=w, style=style, **self.how)
 
     def measured(self, pictures: np.ndarray) -> np.ndarray:
@@ -92,7 +97,8 @@ def followed(asked: np.ndarray, drawn: np.ndarray) -> dict[str, float | None]:
 def at_guidance(asking: Asking, labels: np.ndarray, asked: np.ndarray, w: float, rng: np.random.Generator) -> dict[str, Any]:
     """A row of the record: the same labels and noise with style and without."""
     pictures, plain = asking.drawn(labels, asked, w), asking.drawn(labels, None, w)
-    drawn, untold = asking.measured(pictures), asking.measured(plain)
+    drawn, scale = asking.measured(pictures), asking.loaded.style
+    by_chance = {"by_chance": asking.told_so(labels, scale.drawn(labels, asking.how["seed"]), w)} if scale.quantiles else {}
     shuffled = asked[rng.permutation(len(asked))]
     found, names = asking.verdict(pictures, labels), list(enumerate(asking.names))
     return {
@@ -100,8 +106,7 @@ def at_guidance(asking: Asking, labels: np.ndarray, asked: np.ndarray, w: float,
         "follows": {name: followed(asked[:, k], drawn[:, k]) for k, name in names},
         "shuffled": {name: followed(shuffled[:, k], drawn[:, k]) for k, name in names},
         "across": {f"{a} asked, {b} drawn": followed(asked[:, j], drawn[:, k])["correlation"] for j, a in names for k, b in names if j != k},
-        "untold": {**summary(asking.verdict(plain, labels)),
-                   **{name: {"mean": float(untold[:, k].mean()), "deviation": float(untold[:, k].std())} for k, name in names}},
+        **{how: {**summary(asking.verdict(p, labels)), **spread(asking, p)} for how, p in {"untold": plain, **by_chance}.items()},
         "by_class": [{"class": c, "n": n, "class_accuracy": right / n,
                       **{name: followed(asked[labels == c, k], drawn[labels == c, k]) for k, name in names}} for c, (right, n) in found.by_class.items()],
     }  # fmt: skip
@@ -109,6 +114,12 @@ def at_guidance(asking: Asking, labels: np.ndarray, asked: np.ndarray, w: float,
 
 def summary(found: evaluate.Verdict) -> dict[str, Any]:
     return {"class_accuracy": found.accuracy, "interval_95": list(found.interval)}
+
+
+def spread(asking: Asking, pictures: np.ndarray) -> dict[str, Any]:
+    """Mean and deviation of each value, as it was drawn."""
+    values = asking.measured(pictures)
+    return {name: {"mean": float(values[:, k].mean()), "deviation": float(values[:, k].std())} for k, name in enumerate(asking.names)}
 
 
 def beyond(asking: Asking, n: int, w: float) -> dict[str, list[dict[str, Any]]]:
@@ -146,7 +157,7 @@ def spoken(name: str, which: int, value: float) -> str:
     return f"{WORDS[name][which]}, {value:.{0 if name == 'slant' else 1}f}{UNITS[name]}".replace("-", "−")
 
 
-def tables(rows: list[dict[str, Any]], further: dict[str, list[dict[str, Any]]]) -> str:
+def tables(rows: list[dict[str, Any]], further: dict[str, list[dict[str, Any]]], ranges: dict[str, Any]) -> str:
     """The record as text; the table by digit, of the last row."""
     lines = [f"{'guidance':<10}{'value':<8}{'correlation':>11}{'slope':>7}{'error':>9}   {'shuffled':<17}{'judged right':>13}{'told no style':>15}"]
     for row in rows:
@@ -154,6 +165,11 @@ def tables(rows: list[dict[str, Any]], further: dict[str, list[dict[str, Any]]])
             lines.append(f"{row['guidance']:<10g}{name:<8}{number(f['correlation']):>11}{f['slope']:>7.2f}{missed(name, f):>9}   {both(name, row['shuffled'][name]):<17}"
                          f"{row['class_accuracy']:>13.1%}{row['untold']['class_accuracy']:>15.1%}")  # fmt: skip
         lines += [f"{'':<10}{what}: {number(value)}" for what, value in row["across"].items()]
+    lines += ["", f"{'guidance':<10}{'value':<8}{'deviation in training':>22}{'told no style':>15}{'told one by chance':>20}"]
+    for row in rows:
+        for name in row["follows"]:
+            told = f"{row['by_chance'][name]['deviation']:.2f}" if "by_chance" in row else "-"
+            lines.append(f"{row['guidance']:<10g}{name:<8}{ranges[name]['deviation']:>22.2f}{row['untold'][name]['deviation']:>15.2f}{told:>20}")
     lines += ["", f"{'digit':<10}" + "".join(f"{name + ' follows':<20}" for name in row["follows"]) + f"judged right, at guidance {row['guidance']:g}"]
     for part in row["by_class"]:
         lines.append(f"{part['class']:<10}" + "".join(f"{both(name, part[name]):<20}" for name in row["follows"])
@@ -203,7 +219,7 @@ def main() -> int:
         print(f"styles: {error}", file=sys.stderr)
         return 2
     seconds = round(time.perf_counter() - start, 1)
-    print(tables(rows, further))
+    print(tables(rows, further, asking.ranges()))
     print("\nwhat the training set was told, and what is measured of it: " + ", ".join(f"{name} {both(name, f)}" for name, f in known.items()))
     print(f"wrote {viz.save(figure, (args.json or Path()) / 'styles-sheet.png', dpi=300)}")
     if args.json is not None:

@@ -440,6 +440,7 @@ def test_styles_measures_what_was_asked_for_and_writes_a_record_and_a_sheet(styl
         for name in ("slant", "weight"):
             assert -1 <= row["follows"][name]["correlation"] <= 1 and row["untold"][name]["deviation"] > 0
             assert f"{row['follows'][name]['correlation']:.3f}" in done.stdout
+            assert f"{row['untold'][name]['deviation']:.2f}{row['by_chance'][name]['deviation']:>20.2f}" in done.stdout
     (asked,) = [part["asked"] for part in record["beyond"]["slant"] if part["deviations"] == 4]
     assert asked == pytest.approx(slant.mean() + 4 * slant.std(), rel=1e-4)
     with Image.open(tmp_path / "styles-sheet.png") as sheet:
@@ -479,4 +480,5 @@ def test_styles_finds_that_a_trained_model_follows(tmp_path: Path) -> None:
     for name in ("slant", "weight"):
         assert row["follows"][name]["correlation"] > 0.6 and abs(row["shuffled"][name]["correlation"]) < 0.3
         assert row["follows"][name]["mean_absolute_error"] < row["shuffled"][name]["mean_absolute_error"]
+        assert row["by_chance"][name]["deviation"] > row["untold"][name]["deviation"]
     assert max(map(abs, row["across"].values())) < 0.4
