@@ -586,12 +586,15 @@ def _shared_out(group: Any, loaded: Any, labels: Any, options: dict[str, Any]) -
 
     Picture i is a function of the seed and i, so they are the pictures that one process would draw.
     """
+    import numpy as np
+
     from . import diffusion
     from .train.distributed import share_machine
 
     share_machine(group, backend.device_of(next(iter(loaded.model.parameters())).data))
     part = group.part(len(labels))
-    style = told_styles(loaded.style, labels[part], options["seed"], options["style"], part.start)
+    known = np.full_like(labels, -1) if options["guidance"].alone else labels      # a style would say something of a class that is not told
+    style = told_styles(loaded.style, known[part], options["seed"], options["style"], part.start)
     images = diffusion.sample(loaded.model, loaded.schedule, labels[part], **{**options, "style": style}, first=part.start,
                               progress=group.first and sys.stderr.isatty())  # fmt: skip
     return _joined(group.gather(images))

@@ -592,6 +592,8 @@ def test_where_no_style_is_asked_for_each_picture_is_told_one_of_its_class(here:
         assert np.array_equal(told[-1], scale.drawn(each, 5, wanted)) and not np.isnan(told[-1]).any()
     assert say(capsys, "evaluate", "styled", "--n", 10, "--steps", 2, "--json", "v.json")[0] == 0
     assert json.loads(Path("v.json").read_text())["style"] == "drawn"
+    assert say(capsys, "sample", "styled", "--per-class", 1, "--steps", 2, "--judge", 1, "--judge-alone", "--seed", 5, "--out", "a.npz")[0] == 0
+    assert np.array_equal(told[-1], scale.drawn(np.full(10, -1), 5))                                 # which says nothing of the class
     older = dataclasses.replace(scale, quantiles=())
     monkeypatch.setattr("minidiff.train.checkpoint.Loaded.style", older)
     assert say(capsys, "sample", "styled", "--per-class", 1, "--steps", 2, "--out", "a.npz")[0] == 0 and told[-1] is None
