@@ -143,7 +143,7 @@ def sample(
     variance    of ddpm: "small", "large" or "learned"; the model's own, if it has learned one, when None
     first       the number i of the first picture, for those who draw a large set in parts
     style       (N,S) values beside the labels, or (S,) for all, for a model that has learned them; not a number where one
-                does not matter
+                does not matter. `data.StyleScale.drawn` gives some that are as varied as the training set's
 
     Raises BadInput for an unknown sampler, class or number of steps, or a negative guidance.
     """

@@ -5,8 +5,8 @@ numbers begin anew, so this is a run of its own with a recipe of its own; to go 
 may be others, and so may the scale of style values, which is the data's: what has changed must be learned anew.
 
 A model that knows classes alone may be taught style values, too. The layers that hear them begin with an output of 0, so the
-network begins as what it was: no step undoes what had been learned (Zhang et al. 2023, *Adding conditional control to
-text-to-image diffusion models*, there for convolutions).
+network begins as what it was, and what it had learned is there from the first step (Zhang et al. 2023, *Adding conditional
+control to text-to-image diffusion models*, there for convolutions).
 """
 from __future__ import annotations
 
