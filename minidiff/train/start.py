@@ -30,14 +30,13 @@ def take_weights(model: Any, source: str, style: Sequence[str] = ()) -> dict[str
     their shapes. That ``model`` is told style values, and the source was told none, is no difference.
     """
     loaded = checkpoint.load_model(source)
-    theirs, ours = ({"network": "unet", **config} for config in (loaded.meta["model"], model.config))
-    told = loaded.style.names if loaded.style else ()
-    if added := bool(style) and not told:
-        theirs["style_dim"] = len(style)
+    theirs, ours = ({"network": "unet", **config, "style_dim": 0} for config in (loaded.meta["model"], model.config))
     names = sorted({*theirs, *ours}) if theirs["network"] == ours["network"] else ["network"]
     differ = [f"{name} {theirs.get(name)}, not {ours.get(name)}" for name in names if theirs.get(name) != ours.get(name)]
-    if not differ and not added and told != tuple(style):
-        differ = [f"style {' '.join(told) or 'none'}, not {' '.join(style) or 'none'}"]
+    told = loaded.style.names if loaded.style else ()
+    added = bool(style) and not told
+    if not added and told != tuple(style):
+        differ.append(f"style {' '.join(told)}, not {' '.join(style) or 'none'}")
     if differ:
         preset = f"; it was trained by --preset {loaded.config.preset}" if loaded.config else ""
         raise BadInput(f"train: start: {source} has another network than this recipe: {', '.join(differ)}{preset}")

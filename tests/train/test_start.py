@@ -106,7 +106,7 @@ def test_a_model_of_classes_learns_styles_and_begins_as_what_it_was(small: Confi
     assert after.style.names == ("slant", "weight") and after.steps == 12 + 4
     told, other = (after.model(x, 5, labels, np.full((3, 2), s)).numpy() for s in (1.0, -1.0))
     assert not np.allclose(told, other, atol=1e-5)                                               # it listens
-    with pytest.raises(BadInput, match="another network than this recipe: style_dim 2, not None"):
+    with pytest.raises(BadInput, match="another network than this recipe: style slant weight, not none"):
         Trainer(small.replace(start=str(out)), out.with_name("back"), progress=False)
 
 
