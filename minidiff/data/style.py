@@ -125,7 +125,9 @@ class StyleScale:
     def drawn(self, labels: np.ndarray, seed: int = 0, asked: np.ndarray | None = None, first: int = 0) -> np.ndarray:
         """Rows for :func:`minidiff.diffusion.sample`, as varied as the training set.            # (N,) -> (N,S) float32
 
-        Each value is drawn by itself, as the pictures of its class have it: s = Q(u), u uniform, Q the class's quantiles.
+        Each value is drawn by itself, as the pictures of its class have it: s = Q(u), u uniform in [0,1), Q the class's
+        quantiles with straight lines between them (the inversion method: Devroye 1986, *Non-uniform random variate
+        generation*, II.2).
 
         labels   classes, −1 for none in particular
         seed     row i is a function of (seed, first + i) alone
@@ -141,9 +143,8 @@ class StyleScale:
             raise BadInput(f"classes must lie between -1 and {K - 1}, got {labels.min()} to {labels.max()}")
         Q = np.array(self.quantiles)                                               # row −1 is of all pictures
         u = uniform(seed, first + np.arange(len(labels)), len(self.names), stream=_STREAM)
-        s = np.array([[np.interp(part, PLACES, q) for part, q in zip(row, Q[k], strict=True)] for row, k in zip(u, labels, strict=True)])
-        s = s.reshape(u.shape) if asked is None else np.where(np.isnan(asked), s.reshape(u.shape), asked)
-        return s.astype(np.float32)
+        s = np.array([[np.interp(part, PLACES, q) for part, q in zip(row, Q[k], strict=True)] for row, k in zip(u, labels, strict=True)]).reshape(u.shape)
+        return (s if asked is None else np.where(np.isnan(asked), s, asked)).astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
         """The scale as plain JSON values, for a checkpoint."""
