@@ -28,6 +28,7 @@ for _label, _shapes, _options in [
     ("groups", [(1, 4, 2, 3), (4, 2, 2, 2), (4,)], {"groups": 2, "padding": 1}),
     ("depthwise", [(1, 3, 3, 3), (3, 1, 2, 2)], {"groups": 3, "stride": 2}),
     ("padding beyond the kernel", [(1, 1, 2, 2), (1, 1, 2, 2)], {"padding": 3}),
+    ("taps outside the image", [(4, 1, 2, 1), (1, 1, 3, 3)], {"padding": 2, "dilation": 2}),
     ("many channels: by Winograd's filtering", [(2, 8, 3, 5), (2, 8, 3, 3), (2,)], {"padding": 1}),
     ("many channels, no padding", [(1, 9, 6, 3), (1, 9, 3, 3)], {}),
     ("many channels, wide padding", [(1, 8, 2, 1), (2, 8, 3, 3)], {"padding": 2}),
@@ -45,6 +46,7 @@ for _label, _shapes, _options in [
     ("same size", [(2, 2, 5), (3, 2, 3), (3,)], {"padding": 1}),
     ("stride, dilation and groups", [(1, 4, 7), (2, 2, 2), (2,)], {"stride": 2, "dilation": 3, "padding": (1,), "groups": 2}),
     ("one element", [(1, 1, 4), (2, 1, 1)], {}),
+    ("taps outside the signal", [(4, 1, 1), (1, 1, 3)], {"padding": 2, "dilation": 2}),
 ]:
     case(f"conv1d, {_label}", lambda *xs, o=_options: ops.conv1d(*xs, **o), [normal(*s) for s in _shapes],
          _as_image(Conv2d, _options), lambda torch, *xs, o=_options: torch.nn.functional.conv1d(*xs, **o))  # fmt: skip
@@ -56,6 +58,7 @@ for _label, _shapes, _options in [
     ("doubling", [(1, 2, 2, 3), (2, 2, 2, 2), (2,)], {"stride": 2}),
     ("padding and output_padding", [(2, 1, 2, 2), (1, 2, 3, 3)], {"stride": 2, "padding": 1, "output_padding": 1}),
     ("dilation", [(1, 1, 2, 3), (1, 1, 2, 2), (1,)], {"dilation": (1, 2), "padding": (1, 0)}),
+    ("taps outside the image", [(4, 1, 2, 1), (1, 1, 2, 3), (1,)], {"padding": (1, 3), "dilation": (2, 3)}),
     ("groups", [(1, 4, 2, 2), (4, 1, 2, 1), (2,)], {"groups": 2, "stride": (1, 3), "output_padding": (0, 2)}),
     ("everything at once", [(1, 4, 3, 2), (4, 1, 3, 2), (2,)],
      {"stride": (2, 1), "padding": (1, 1), "output_padding": (1, 2), "dilation": (2, 3), "groups": 2}),

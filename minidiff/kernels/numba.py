@@ -245,8 +245,11 @@ def _memory(channels: int, m: int, image: Pair) -> np.ndarray:
 
 @compiled
 def _inside(offset, stride, positions, size):  # type: ignore[no-untyped-def]
-    """The positions i, first and behind the last, for which 0 ≤ stride·i + offset < size."""
-    first = max(0, -(offset // stride))
+    """The positions i, first and behind the last, for which 0 ≤ stride·i + offset < size.
+
+    Where the element lies outside at every position, as a dilated one can, both are equal and ≤ positions.
+    """
+    first = min(positions, max(0, -(offset // stride)))
     return first, max(first, min(positions, (size - 1 - offset) // stride + 1))
 
 

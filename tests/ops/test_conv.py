@@ -188,6 +188,27 @@ def test_kernels_leave_out_the_gradient_nobody_needs(rng, monkeypatch, name, nee
     assert [[g is not None for g in gs] for gs in given_back] == [[*needs, False]]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("op", "image", "weight", "options"),
+    [
+        (Conv2d, (4, 1, 1, 1), (1, 1, 1, 3), dict(padding=(0, 2), dilation=(1, 2))),
+        (Conv2d, (4, 3, 8, 8), (4, 3, 3, 3), dict(padding=(12, 12), dilation=(12, 12))),
+        (ConvTranspose2d, (4, 2, 3, 3), (2, 3, 3, 3), dict(padding=(4, 4), dilation=(4, 4), output_padding=(0, 0))),
+    ],
+    ids=["a signal", "dilation 12", "transposed"],
+)
+def test_a_tap_outside_the_image_adds_nothing_to_any_sample(rng, threads, op, image, weight, options):
+    """Samples lie side by side in float32's product: what belongs to none of one must not reach into the next."""
+    before = backend.get_num_threads()
+    backend.set_num_threads(threads)
+    try:
+        xs = tensors(rng, image, weight, dtype=np.float32)
+        assert_kernel_equals_reference(op, xs, 1e-5, **(dict(stride=(1, 1), groups=1) | options))
+    finally:
+        backend.set_num_threads(before)
+
+
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 16, 21])
 def test_every_sample_is_computed_whatever_the_blocks(n, rng):
     """Small images share matrix products, several samples each; the last block of a thread is often smaller."""
