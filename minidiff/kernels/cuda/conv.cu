@@ -57,7 +57,8 @@ KERNEL(gather)(const S* x, const S* w, const float* bias, S* y, int N, int H, in
 
   // this block's class of output pixels, and the pixel of each of its rows
   const int step_h = TRANSPOSED ? SH : 1, step_w = TRANSPOSED ? SW : 1;
-  const int first_row = blockIdx.z / step_w, first_column = blockIdx.z % step_w;
+  const int across = min(step_w, WY);                               // classes of columns: an image narrower than the stride has fewer
+  const int first_row = blockIdx.z / across, first_column = blockIdx.z % across;
   const int rows = divide_up(HY - first_row, step_h), columns = divide_up(WY - first_column, step_w);
   for (int r = thread; r < BM; r += THREADS) {
     int m = blockIdx.x * BM + r, i = m / columns;

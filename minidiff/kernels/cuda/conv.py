@@ -103,9 +103,10 @@ def _gather(
     x, pitch = images(x)
     bm, bn, bk = tile
     step = stride if transposed else (1, 1)
+    classes = min(step[0], size[0]) * min(step[1], size[1])                          # those with pixels in them
     pixels = x.shape[0] * -(-size[0] // step[0]) * -(-size[1] // step[1])            # of the largest class
     shared = STAGES * (bm + bn) * bk * x.dtype.itemsize + bm * 16 + (w.shape[2] * w.shape[3] + 1) * 4
-    grid = -(-pixels // bm), -(-channels // bn), step[0] * step[1]
+    grid = -(-pixels // bm), -(-channels // bn), classes
     kernel(grid, bm, x, packed(w, math), None if b is None else contiguous(b), y, x.shape[0], *x.shape[2:], pitch, *size,
            shared=shared)  # fmt: skip
     return y

@@ -67,14 +67,14 @@ template <class F> DEVICE void each_vector(int pixels, F f) {
   for (int i = threadIdx.x; i < pixels * VECTORS; i += THREADS) f(i / VECTORS, i % VECTORS * V);
 }
 
-KERNEL(group_norm)(const T* x, const float* gamma, const float* beta, T* y, float* mean, float* rstd, int pixels, int pitch, int per_sample, float eps) {
+KERNEL(group_norm)(const T* x, const float* gamma, const float* beta, T* y, float* mean, float* rstd, int pixels, int pitch, int gamma_step, int beta_step, float eps) {
   SHARED(float, sums);                                                 // [2][C], then scale and offset of each channel
   float* centre = sums + 2 * C;                                        // [C] μ of each channel's group
   float* work = centre + C;
   const int n = blockIdx.x;
   x += (int64_t)n * pixels * pitch;
   y += (int64_t)n * pixels * C;
-  gamma += n * per_sample, beta += n * per_sample;
+  gamma += n * gamma_step, beta += n * beta_step;
   channel_sums(pixels, work, sums, [&](int p, int c, float (&a)[V], float (&b)[V]) {
     float v[V];
     load(v, x + (int64_t)p * pitch + c);
@@ -109,7 +109,7 @@ KERNEL(group_norm)(const T* x, const float* gamma, const float* beta, T* y, floa
 
 // g_gamma and g_beta of each sample (N,C); they are added over samples afterwards where γ and β are shared.
 KERNEL(group_norm_backward)(const T* x, const GY* gy, const float* gamma, const float* beta, const float* mean, const float* rstd,
-                            T* gx, float* g_gamma, float* g_beta, int pixels, int pitch, int pitch_y, int per_sample) {
+                            T* gx, float* g_gamma, float* g_beta, int pixels, int pitch, int pitch_y, int gamma_step, int beta_step) {
   SHARED(float, sums);                                                 // [2][C]: Σ gu, Σ gu x̂
   float *centre = sums + 2 * C, *scale = centre + C, *weight = scale + C, *offset = weight + C;    // μ, r, γ, β of each channel
   float* work = offset + C;
@@ -120,8 +120,8 @@ KERNEL(group_norm_backward)(const T* x, const GY* gy, const float* gamma, const 
   for (int c = threadIdx.x; c < C; c += THREADS) {
     centre[c] = mean[n * G + c / (C / G)];
     scale[c] = rstd[n * G + c / (C / G)];
-    weight[c] = gamma[n * per_sample + c];
-    offset[c] = beta[n * per_sample + c];
+    weight[c] = gamma[n * gamma_step + c];
+    offset[c] = beta[n * beta_step + c];
   }
   __syncthreads();
   auto both = [&](int p, int c, float (&x_hat)[V], float (&gu)[V]) {    // x̂ and gu of V channels of a pixel

@@ -24,7 +24,7 @@ def group_norm(
     n, c, h, w = x.shape
     mean, rstd = empty((n, groups), np.float32, x), empty((n, groups), np.float32, x)
     kernel = _kernel("group_norm", type_name(x), type_name(x), c, groups, activation)
-    kernel(n, THREADS, x, *map(contiguous, (gamma, beta)), y, mean, rstd, h * w, pitch, c if gamma.ndim == 2 else 0,
+    kernel(n, THREADS, x, *map(contiguous, (gamma, beta)), y, mean, rstd, h * w, pitch, *_per_sample(gamma, beta),
            float(eps), shared=4 * (3 * c + _work(c, groups, x.dtype.itemsize)))  # fmt: skip
     return _as_given(y, shape), (mean, rstd)
 
@@ -39,12 +39,17 @@ def group_norm_backward(
     g_gamma, g_beta = empty((n, c), np.float32, x), empty((n, c), np.float32, x)
     kernel = _kernel("group_norm_backward", type_name(x), type_name(gy), c, groups, activation)
     kernel(n, THREADS, x, gy, *map(contiguous, (gamma, beta)), *cache, gx, g_gamma, g_beta, h * w, pitch, pitch_y,
-           c if gamma.ndim == 2 else 0, shared=4 * (6 * c + _work(c, groups, x.dtype.itemsize)))  # fmt: skip
+           *_per_sample(gamma, beta), shared=4 * (6 * c + _work(c, groups, x.dtype.itemsize)))  # fmt: skip
     if gamma.ndim == 1:
         g_gamma = add_up(g_gamma)
     if beta.ndim == 1:
         g_beta = add_up(g_beta)
     return _as_given(gx, shape), g_gamma, g_beta
+
+
+def _per_sample(gamma: Array, beta: Array) -> tuple[int, int]:
+    """How far it is from one sample's γ to the next one's, and from its β: 0 where one serves all."""
+    return tuple(p.shape[1] if p.ndim == 2 else 0 for p in (gamma, beta))  # type: ignore[return-value]
 
 
 def _work(c: int, groups: int, itemsize: int) -> int:

@@ -218,7 +218,8 @@ class _Span:
         return np.frombuffer((ctypes.c_char * (self.end - self.start)).from_address(self.start), np.uint8)
 
     def holds(self, a: Array) -> bool:
-        return self.start <= a.__array_interface__["data"][0] <= self.end and (a.size == 0 or _extent(a)[1] <= self.end)
+        start, end = _extent(a)
+        return self.start <= start and end <= self.end
 
     def give_back(self, kernel: Kernel) -> None:
         around = np.concatenate([self.memory[: GUARD], self.memory[self.inside.stop : self.inside.stop + GUARD]])
@@ -234,12 +235,14 @@ class _Span:
 
 def _extent(a: Array) -> tuple[int, int]:
     """The first byte of an array in memory, and the one after its last."""
+    if not a.size:                                               # there is none, and NumPy counts backwards from the first
+        return (start := a.__array_interface__["data"][0]), start
     return np.lib.array_utils.byte_bounds(a)
 
 
 def _spans(arrays: list[Array]) -> list[_Span]:
     """The stretches of memory of the arrays, those that overlap joined."""
-    extents = sorted((*_extent(a), a.flags.writeable) for a in arrays if a.size)
+    extents = sorted((*_extent(a), a.flags.writeable) for a in arrays)
     joined: list[list[Any]] = []
     for start, end, writeable in extents:
         if joined and start < joined[-1][1]:

@@ -24,6 +24,8 @@ CASES = {
     "odd channels": (2, 5, 3, (7, 6), (3, 3), (1, 1), (1, 1), (1, 1), 1),
     "uneven": (2, 3, 10, (9, 8), (3, 2), (2, 1), (0, 2), (1, 3), 1),
     "dilated stride 3": (1, 4, 8, (13, 12), (3, 3), (3, 2), (2, 1), (2, 1), 1),
+    "one row, fewer than the stride": (1, 1, 1, (1, 5), (3, 3), (2, 2), (1, 1), (1, 1), 1),
+    "one column, fewer than the stride": (2, 8, 4, (4, 1), (3, 5), (1, 3), (1, 2), (1, 1), 1),
     "groups": (2, 16, 24, (5, 4), (3, 3), (1, 1), (1, 1), (1, 1), 2),
     "a group for each channel": (2, 6, 6, (5, 4), (3, 3), (2, 2), (1, 1), (1, 1), 6),
 }
@@ -90,6 +92,19 @@ def test_a_slice_of_channels_is_read_in_place(rng, order):
     y = conv.conv2d(x, w, None, **options)
     assert_close(y, cpu.conv2d(x.astype(np.float64), w64, None, **options), "fp32")
     assert y.strides[1] == y.itemsize, "the result lies channels last"
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d"])
+def test_an_empty_batch_gives_an_empty_image_and_weights_no_gradient(name, groups, rng):
+    x, gy = np.zeros((0, 4, 5, 5), np.float32), np.zeros((0, 4, 5, 5), np.float32)
+    w, b = numbers(rng, "fp32", 4, 4 // groups, 3, 3)[0], np.zeros(4, np.float32)
+    options = dict(stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=groups)
+    options |= {"output_padding": (0, 0)} if name == "conv_transpose2d" else {}
+    y, found = getattr(conv, name)(x, w, b, **options), getattr(conv, f"{name}_backward")(x, w, gy, (True,) * 3, **options)
+    assert y.shape == found[0].shape == x.shape
+    for g, p in zip(found[1:], (w, b), strict=True):
+        np.testing.assert_array_equal(g, np.zeros_like(p))
 
 
 def test_only_the_gradients_asked_for_are_made(rng):

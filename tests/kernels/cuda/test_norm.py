@@ -47,6 +47,29 @@ def test_group_norm(shape, groups, activation, per_sample, dtype, order, rng):
         assert_close(g, e, kind)
 
 
+@pytest.mark.parametrize("own", [(True, False), (False, True)], ids=["gamma of each sample", "beta of each sample"])
+def test_one_weight_may_be_shared_and_the_other_not(own, order, rng):
+    (x, x64), (gy, gy64) = numbers(rng, "float32", 3, 8, 2, 3), numbers(rng, "float32", 3, 8, 2, 3)
+    (gamma, gamma64), (beta, beta64) = (numbers(rng, "float32", *((3, 8) if each else (8,))) for each in own)
+    y, cache = norm.group_norm(x, gamma, beta, 2, 1e-5, "gelu")
+    exact, exact_cache = cpu.group_norm(x64, gamma64, beta64, 2, 1e-5, "gelu")
+    assert_close(y, exact, "float32")
+    found = norm.group_norm_backward(x, gamma, beta, cache, gy, 2, "gelu")
+    for g, e in zip(found, cpu.group_norm_backward(x64, gamma64, beta64, exact_cache, gy64, 2, "gelu"), strict=True):
+        assert_close(g, e, "float32")
+
+
+@pytest.mark.parametrize("per_sample", [False, True], ids=["shared", "film"])
+def test_an_empty_batch_has_empty_gradients_and_weights_none(per_sample, rng):
+    x, weights = np.zeros((0, 4, 3, 3), np.float32), (0, 4) if per_sample else (4,)
+    gamma, beta = numbers(rng, "float32", *weights)[0], numbers(rng, "float32", *weights)[0]
+    y, cache = norm.group_norm(x, gamma, beta, 2, 1e-5, "gelu")
+    gx, *found = norm.group_norm_backward(x, gamma, beta, cache, x, 2, "gelu")
+    assert y.shape == gx.shape == x.shape
+    for g in found:
+        np.testing.assert_array_equal(g, np.zeros(weights))
+
+
 def test_a_large_mean_costs_no_digits(order, rng):
     """Deviations are from a number of the group, so a mean of 1000 σ leaves the variance as it is."""
     x, x64 = numbers(rng, "float32", 2, 8, 4, 4, shift=1000.0)
