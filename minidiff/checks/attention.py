@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import backend, ops
 from ..ops.attention import Attention
-from .case import case, normal, textbook
+from .case import case, exact, normal, textbook
 
 VISIBLE = np.array([[True, False, True, True], [False, True, False, False], [True, True, True, True]])
 BLIND = np.array([[True, False], [False, False], [True, True]])  # the second query sees no key
@@ -37,6 +37,12 @@ for _label, _shapes, _options, _made in [
 case("scaled_dot_product_attention, added numbers", lambda q, k, v: attention(q, k, v, ADDED.astype(q.dtype)),
      [normal(1, 3, 4), normal(1, 2, 4), normal(1, 2, 3)],
      lambda q, k, v: textbook(Attention, scale=0.5)(q, k, v, ADDED), lambda torch, *xs: _theirs(torch, *xs, attn_mask=ADDED))  # fmt: skip
+# 1024 and products of multiples of 1/32: float32 holds these scores exactly, so what is lost is lost by the softmax.
+case("scaled_dot_product_attention, large scores",
+     lambda q, k, v: attention(q, k, v, np.full((2, 3), 1024.0, q.dtype), scale=1.0),
+     [exact(2, 1), exact(3, 1), normal(3, 2)],
+     lambda q, k, v: textbook(Attention, scale=1.0)(q, k, v),
+     lambda torch, *xs: _theirs(torch, *xs, attn_mask=np.full((2, 3), 1024.0), scale=1.0))  # fmt: skip
 for _label, _shape in {"a learned bias": (2, 2, 3, 2), "a learned bias, broadcast": (2, 1, 1, 2)}.items():
     case(f"scaled_dot_product_attention, {_label}", attention,
          [normal(2, 2, 3, 1), normal(2, 2, 2, 1), normal(2, 2, 2, 2), normal(*_shape)], textbook(Attention, scale=1.0),

@@ -35,8 +35,12 @@ class Attention(FusedOp):
 
     There are L·S scores for each head (a place in the leading dimensions), and they are never all
     there at once (Dao et al. 2022): a block of them is computed, used and forgotten. Backward
-    computes p again, from the ln Σ eˢ of each query, which is all that forward keeps. (Only the
-    gradient of a bias, where one is wanted, is as large as all scores.)
+    computes p again from what forward keeps, the largest score of each query and its sum:
+
+        p = e / Σ e,   e = e^{s − max s}
+
+    ln Σ eˢ alone would do for both, but is rounded as a large score is: p would not add up to 1, and
+    gs is a difference. (Only the gradient of a bias, where one is wanted, is as large as all scores.)
     """
 
     scale: float
@@ -51,35 +55,36 @@ class Attention(FusedOp):
 
     def forward(self, q: Array, k: Array, v: Array, bias: Array | None = None) -> Array:
         if kernel := self._kernel("attention", q, k, v, bias):
-            y, log_sum = kernel(q, k, v, self.scale)
-            self.cache = log_sum, y
+            y, sums = kernel(q, k, v, self.scale)
+            self.cache = sums, y
             return y
         xp, heads = array_module(q), _Heads(q, k)
         q, k, v = map(heads.flat, (q, k, v))
         y = backend.full((*q.shape[:2], v.shape[2]), 0.0, like=q)
-        log_sum = backend.full((*q.shape[:2], 1), 0.0, like=q)
+        sums = backend.full((*q.shape[:2], 2), 0.0, like=q)      # of each query: max s, Σ e
         scores, m = self._scores(heads, q, k, bias), heads.masks(self.factors)
 
         def work(h: slice, queries: slice) -> None:
             s = scores(h, queries)
             top = xp.max(s, axis=-1, keepdims=True)
             blind = top == -math.inf
-            s -= xp.where(blind, xp.zeros_like(top), top)
-            p = xp.exp(s)
-            total = xp.sum(p, axis=-1, keepdims=True)
+            top = xp.where(blind, xp.zeros_like(top), top)
+            s -= top
+            e = xp.exp(s)
+            total = xp.sum(e, axis=-1, keepdims=True)
             total = xp.where(blind, xp.ones_like(total), total)
-            log_sum[h, queries, :] = xp.where(blind, -top, top + xp.log(total))
-            p = p if m is None else p * m(h, queries)
-            y[h, queries, :] = (p @ v[h, ...]) / total
+            sums[h, queries, :1], sums[h, queries, 1:] = top, total
+            e = e if m is None else e * m(h, queries)
+            y[h, queries, :] = (e @ v[h, ...]) / total
 
         heads.each_block(work)
-        self.cache = log_sum
+        self.cache = sums
         return xp.reshape(y, (*heads.batch, *y.shape[1:]))
 
     def backward(self, gy: Array) -> Any:
         if isinstance(self.cache, tuple):
-            (q, k, v), (log_sum, y) = self.saved, self.cache
-            return kernels.of(q).attention_backward(q, k, v, y, log_sum, gy, self.scale)
+            (q, k, v), (sums, y) = self.saved, self.cache
+            return kernels.of(q).attention_backward(q, k, v, y, sums, gy, self.scale)
         (q, k, v, *bias), heads = self.saved, _Heads(*self.saved[:2])
         xp, shapes = array_module(q), [q.shape, k.shape, v.shape, (*q.shape[:-1], k.shape[-2])]
         needs = (*self.needs, False)[:4]                         # without a bias, no gradient for one
@@ -88,16 +93,18 @@ class Attention(FusedOp):
             for shape, need in zip(shapes, needs, strict=True)
         ]
         q, k, v, gy = map(heads.flat, (q, k, v, gy))
-        scores, m, log_sum = self._scores(heads, q, k, *bias), heads.masks(self.factors), self.cache
+        scores, m, sums = self._scores(heads, q, k, *bias), heads.masks(self.factors), self.cache
 
         def work(h: slice, queries: slice) -> None:
-            p = xp.exp(scores(h, queries) - log_sum[h, queries, :])
-            g = gy[h, queries, :]
+            s, total = scores(h, queries), sums[h, queries, 1:]
+            s -= sums[h, queries, :1]
+            e = xp.exp(s)
+            g = gy[h, queries, :] / total                        # p = e / Σ e, but of L·V numbers in place of L·S
             if gv is not None:
-                gv[h, ...] += _swap(p if m is None else p * m(h, queries)) @ g
+                gv[h, ...] += _swap(e if m is None else e * m(h, queries)) @ g
             gp = g @ _swap(v[h, ...])
-            gs = p * (gp if m is None else gp * m(h, queries))
-            gs -= p * xp.sum(gs, axis=-1, keepdims=True)
+            gs = e * (gp if m is None else gp * m(h, queries))
+            gs -= e * (xp.sum(gs, axis=-1, keepdims=True) / total)
             if gq is not None:
                 gq[h, queries, :] = (gs @ k[h, ...]) * self.scale
             if gk is not None:

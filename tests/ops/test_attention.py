@@ -142,6 +142,29 @@ def test_large_scores_do_not_overflow(rng):
     np.testing.assert_allclose(y.data, np.take_along_axis(v.data, best[..., None], -2), rtol=1e-5)
 
 
+@pytest.mark.parametrize("offset", [0.0, 2.0**10, 2.0**16])
+def test_large_scores_lose_no_digits_of_the_gradients(rng, offset):
+    """Scores of multiples of 1/64 are exact in float32, and an equal offset changes no softmax."""
+    q, k = rng.integers(-8, 9, (2, 5, 4)) / 8, rng.integers(-8, 9, (2, 7, 4)) / 8
+    q[..., 0], k[..., 0] = offset, 1
+    arrays, u = [q, k, rng.standard_normal((2, 7, 3)).astype(np.float32)], rng.standard_normal((2, 5, 3)).astype(np.float32)
+
+    def gradients(dtype):
+        xs = [Tensor(a.astype(dtype), requires_grad=True) for a in arrays]
+        return [g.data for g in grad(attention(*xs, scale=1.0), xs, u.astype(dtype))]
+
+    for actual, expected in zip(gradients(np.float32), gradients(np.float64), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+def test_two_keys_of_almost_the_same_large_score():
+    """gq = p₁ p₂ (k₁ − k₂) gy (v₁ − v₂), with p₁ = 1 − p₂ = σ(1): the scores' size of 1000 has no part in it."""
+    q, k, v = (tensor(np.array(a, np.float32), requires_grad=True) for a in ([[1000.0]], [[1.0], [0.999]], [[101.0], [100.0]]))
+    attention(q, k, v, scale=1.0).sum().backward()
+    np.testing.assert_allclose(q.grad.data, [[0.000197]], atol=2e-5)
+    np.testing.assert_allclose(k.grad.data, [[196.6], [-196.6]], atol=0.1)
+
+
 def test_heads_cut_out_of_one_array_are_the_same_as_copies(rng):
     """(N,L,H,E) seen as (N,H,L,E), as every multi-head layer does."""
     (x,) = drawn(rng, (2, 5, 3, 12))

@@ -10,9 +10,12 @@
 //   rows  └───────────┘             └────────────┘
 //
 // Each row keeps its largest score m so far and the sum l of e^{s − m}. When m grows, what was added before is too large by
-// e^{m − m'}, and is brought down by it. At the end y / l, and ln Σ eˢ = m + ln l, from which backward computes p again:
+// e^{m − m'}, and is brought down by it. At the end y / l, and m and ln l, from which backward computes p again:
 //
-//   d = Σ gy y  (of each query),   p = e^{s − ln Σ eˢ},   gs = p (gy vᵀ − d),   gq = c gs k,   gk = c gsᵀ q,   gv = pᵀ gy
+//   d = Σ gy y  (of each query),   p = e^{s − m − ln l},   gs = p (gy vᵀ − d),   gq = c gs k,   gk = c gsᵀ q,   gv = pᵀ gy
+//
+// m and ln l stay apart: m + ln l = ln Σ eˢ is rounded as a large score is, and p would be off by that factor. For the same
+// reason c times a product is rounded before m is taken from it, in backward as in forward (`score`).
 //
 // gq is a sum over keys, gk and gv are sums over queries: one kernel has the queries of a block fixed, the other the keys.
 // Scores are computed again in both, and nothing is added by two blocks to one place.
@@ -58,13 +61,15 @@ DEVICE float row_sum(float x) {
   return x + __shfl_xor_sync(~0u, x, 2);
 }
 
+DEVICE float score(float product, float scale) { return __fmul_rn(product, scale); }
+
 DEVICE void put(T* to, int row, int column, float x) { store(to + Place<T, ROWS, ALONG_K>::at(row, column), x); }
 
-KERNEL(attention)(const T* q, const T* k, const T* v, T* y, float* log_sum, int L, int S, float scale) {
+KERNEL(attention)(const T* q, const T* k, const T* v, T* y, float2* sums, int L, int S, float scale) {
   SHARED(T, qs);
   T *ks = qs + ROWS * WIDE, *vs = ks + ROWS * WIDE, *ps = vs + ROWS * WIDE;
   const int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * MINE, l0 = blockIdx.x * ROWS, g = lane / 4;
-  q += (int64_t)blockIdx.y * L * E, y += (int64_t)blockIdx.y * L * E, log_sum += (int64_t)blockIdx.y * L;
+  q += (int64_t)blockIdx.y * L * E, y += (int64_t)blockIdx.y * L * E, sums += (int64_t)blockIdx.y * L;
   k += (int64_t)blockIdx.y * S * E, v += (int64_t)blockIdx.y * S * E;
   bring<Along>(qs, q, l0, L);
   Mixed out;
@@ -80,7 +85,7 @@ KERNEL(attention)(const T* q, const T* k, const T* v, T* y, float* log_sum, int 
     s.multiply(qs, mine, ks, 0);
     float highest[2] = {NONE, NONE};
     s.each([&](int r, int c, float& a, float& b) {
-      a = s0 + c < S ? a * scale : NONE, b = s0 + c + 1 < S ? b * scale : NONE;
+      a = s0 + c < S ? score(a, scale) : NONE, b = s0 + c + 1 < S ? score(b, scale) : NONE;
       highest[r / 8] = fmaxf(highest[r / 8], fmaxf(a, b));
     });
     float shrink[2], part[2] = {0.f, 0.f};
@@ -105,7 +110,7 @@ KERNEL(attention)(const T* q, const T* k, const T* v, T* y, float* log_sum, int 
     if (row < L && c + 1 < E) store(y + (int64_t)row * E + c + 1, b / sum[r / 8]);
   });
   for (int h = 0; h < 2; h++)
-    if (lane % 4 == 0 && l0 + mine + g + 8 * h < L) log_sum[l0 + mine + g + 8 * h] = top[h] + logf(sum[h]);
+    if (lane % 4 == 0 && l0 + mine + g + 8 * h < L) sums[l0 + mine + g + 8 * h] = float2{top[h], logf(sum[h])};
 }
 
 // d = Σ gy y of each query: a warp for each.
@@ -119,13 +124,13 @@ KERNEL(row_products)(const T* y, const T* gy, float* d, int rows) {
 }
 
 // gq: a block has 64 queries and walks over the keys.
-KERNEL(attention_backward_q)(const T* q, const T* k, const T* v, const T* gy, const float* log_sum, const float* d, T* gq, int L, int S, float scale) {
+KERNEL(attention_backward_q)(const T* q, const T* k, const T* v, const T* gy, const float2* sums, const float* d, T* gq, int L, int S, float scale) {
   SHARED(T, qs);
   T *gs = qs + ROWS * WIDE, *ks = gs + ROWS * WIDE, *vs = ks + ROWS * WIDE, *kt = vs + ROWS * WIDE, *ps = kt + ROWS * WIDE;
   const int mine = threadIdx.x / 32 * MINE, l0 = blockIdx.x * ROWS;
   q += (int64_t)blockIdx.y * L * E, gy += (int64_t)blockIdx.y * L * E, gq += (int64_t)blockIdx.y * L * E;
   k += (int64_t)blockIdx.y * S * E, v += (int64_t)blockIdx.y * S * E;
-  log_sum += (int64_t)blockIdx.y * L, d += (int64_t)blockIdx.y * L;
+  sums += (int64_t)blockIdx.y * L, d += (int64_t)blockIdx.y * L;
   bring<Along>(qs, q, l0, L);
   bring<Along>(gs, gy, l0, L);
   Mixed out;
@@ -144,7 +149,7 @@ KERNEL(attention_backward_q)(const T* q, const T* k, const T* v, const T* gy, co
       for (int e = 0; e < 4; e++) {
         const int r = mine + threadIdx.x % 32 / 4 + e / 2 * 8, c = j * 8 + threadIdx.x % 4 * 2 + e % 2, row = l0 + r;
         const bool there = row < L && s0 + c < S;
-        const float p = there ? expf(s.c[0][j][e] * scale - log_sum[row]) : 0.f;
+        const float p = there ? expf(score(s.c[0][j][e], scale) - sums[row].x - sums[row].y) : 0.f;
         put(ps, r, c, there ? p * (gp.c[0][j][e] - d[row]) * scale : 0.f);
       }
     __syncwarp();
@@ -158,13 +163,13 @@ KERNEL(attention_backward_q)(const T* q, const T* k, const T* v, const T* gy, co
 }
 
 // gk and gv: a block has 64 keys and walks over the queries; rows of its tiles are keys, so p comes out turned.
-KERNEL(attention_backward_kv)(const T* q, const T* k, const T* v, const T* gy, const float* log_sum, const float* d, T* gk, T* gv, int L, int S, float scale) {
+KERNEL(attention_backward_kv)(const T* q, const T* k, const T* v, const T* gy, const float2* sums, const float* d, T* gk, T* gv, int L, int S, float scale) {
   SHARED(T, ks);
   T *vs = ks + ROWS * WIDE, *qs = vs + ROWS * WIDE, *gs = qs + ROWS * WIDE, *qt = gs + ROWS * WIDE, *gt = qt + ROWS * WIDE, *ps = gt + ROWS * WIDE;
   const int mine = threadIdx.x / 32 * MINE, s0 = blockIdx.x * ROWS;
   q += (int64_t)blockIdx.y * L * E, gy += (int64_t)blockIdx.y * L * E;
   k += (int64_t)blockIdx.y * S * E, v += (int64_t)blockIdx.y * S * E, gk += (int64_t)blockIdx.y * S * E, gv += (int64_t)blockIdx.y * S * E;
-  log_sum += (int64_t)blockIdx.y * L, d += (int64_t)blockIdx.y * L;
+  sums += (int64_t)blockIdx.y * L, d += (int64_t)blockIdx.y * L;
   bring<Along>(ks, k, s0, S);
   bring<Along>(vs, v, s0, S);
   Turned out_k, out_v;
@@ -184,7 +189,7 @@ KERNEL(attention_backward_kv)(const T* q, const T* k, const T* v, const T* gy, c
       for (int e = 0; e < 4; e++) {
         const int r = mine + threadIdx.x % 32 / 4 + e / 2 * 8, c = j * 8 + threadIdx.x % 4 * 2 + e % 2, row = l0 + c;
         const bool there = row < L && s0 + r < S;
-        const float p = there ? expf(s.c[0][j][e] * scale - log_sum[row]) : 0.f;
+        const float p = there ? expf(score(s.c[0][j][e], scale) - sums[row].x - sums[row].y) : 0.f;
         s.c[0][j][e] = there ? p * (gp.c[0][j][e] - d[row]) * scale : 0.f;
         put(ps, r, c, p);
       }

@@ -22,25 +22,28 @@ def takes_attention(q: Array, k: Array, v: Array) -> bool:
 
 
 def attention(q: Array, k: Array, v: Array, scale: float) -> tuple[Array, Array]:
-    """softmax(c q kᵀ) v, and ln Σ eˢ of each query for backward.            # (…,L,E) (…,S,E) (…,S,E) -> (…,L,E), (…,L)"""
+    """softmax(c q kᵀ) v, and of each query m = max s and ln Σ e^{s − m} for backward.
+
+    (…,L,E) (…,S,E) (…,S,E) -> (…,L,E), (…,L,2)
+    """
     q, k, v = map(contiguous, (q, k, v))
-    y, log_sum = empty(q.shape, q.dtype, q), empty(q.shape[:-1], np.float32, q)
+    y, sums = empty(q.shape, q.dtype, q), empty((*q.shape[:-1], 2), np.float32, q)
     heads, length, keys = _sizes(q, k)
-    _kernel("attention", q)((-(-length // ROWS), heads), THREADS, q, k, v, y, log_sum, length, keys, float(scale),
+    _kernel("attention", q)((-(-length // ROWS), heads), THREADS, q, k, v, y, sums, length, keys, float(scale),
                             shared=_shared(q, 3))  # fmt: skip
-    return y, log_sum
+    return y, sums
 
 
 def attention_backward(
-    q: Array, k: Array, v: Array, y: Array, log_sum: Array, gy: Array, scale: float
+    q: Array, k: Array, v: Array, y: Array, sums: Array, gy: Array, scale: float
 ) -> tuple[Array, Array, Array]:
     """gq, gk, gv"""
     q, k, v, y, gy = map(contiguous, (q, k, v, y, gy))
     heads, length, keys = _sizes(q, k)
-    d = empty(log_sum.shape, np.float32, q)
+    d = empty(q.shape[:-1], np.float32, q)
     _kernel("row_products", q)(-(-d.size // 4), THREADS, y, gy, d, d.size)
     gq, gk, gv = (empty(a.shape, a.dtype, a) for a in (q, k, v))
-    given = q, k, v, gy, log_sum, d
+    given = q, k, v, gy, sums, d
     _kernel("attention_backward_q", q)((-(-length // ROWS), heads), THREADS, *given, gq, length, keys, float(scale),
                                        shared=_shared(q, 5))  # fmt: skip
     _kernel("attention_backward_kv", q)((-(-keys // ROWS), heads), THREADS, *given, gk, gv, length, keys, float(scale),
