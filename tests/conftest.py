@@ -22,11 +22,18 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "torch: compares with PyTorch, and is skipped where it is not installed")
 
 
-def pytest_collection_modifyitems(items):
-    """Every test that asks for PyTorch carries the mark, so that `pytest -m torch` runs just these."""
+def pytest_collection_modifyitems(config, items):
+    """Every test that asks for PyTorch carries the mark, so that `pytest -m torch` runs just these.
+
+    Exhaustive tests run only where they are asked for by their mark.
+    """
     for item in items:
         if "torch" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.torch)
+    if "exhaustive" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture
