@@ -392,6 +392,7 @@ def test_summary_prints_the_reports_lines(capsys: pytest.CaptureFixture[str]) ->
     status, out, _ = say(capsys, "summary")
     assert status == 0
     assert "Created DownBlock: in_chs=32, out_chs=64, spatial_reduction=2x\n" in out
+    assert "Created UpBlock: in_chs=128, skip_chs=64, out_chs=64, spatial_increase=2x\n" in out
     assert "Total trainable parameters: 957,513\n" in out
     assert "Approximate memory usage: 11.0 MB\n" in out
 
