@@ -169,7 +169,7 @@ def _add_import(commands: Any) -> None:
                  "  minidiff import weights.npz --preset report --set model.channels=16,32 --out model.npz\n\n"
                  "FILE holds arrays by the names of a state_dict(): .npz, or .safetensors where that package is installed.")
     p.add_argument("file", metavar="FILE", help=".npz or .safetensors")
-    p.add_argument("--data", metavar="NAME", help="data set that the model was trained on (default: the recipe's)")
+    p.add_argument("--data", metavar="NAME|FOLDER", help="data set that the model was trained on: it has the channels and classes (default: the recipe's)")
     _add_recipe(p)
     p.add_argument("--out", required=True, metavar="FILE.npz")
 
@@ -849,7 +849,7 @@ def _import(args: argparse.Namespace) -> int:
 
     config = _recipe(args)
     config = settings.apply(config.replace(data=args.data or config.data), args.set)
-    return main_import(args.file, config, _writable_file(Path(args.out), (".npz",)))
+    return main_import(args.file, config, _writable_file(Path(args.out), (".npz",)), chosen=args.data is not None)
 
 
 def _runs(args: argparse.Namespace) -> int:

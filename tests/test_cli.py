@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidiff import cli
+from minidiff import cli, models
 from minidiff.errors import BadInput
 from minidiff.train import PRESETS, Config, Trainer, checkpoint
 from minidiff.train.demo import Film, demo
@@ -129,6 +129,7 @@ BAD = [
     ("export RUN --out a.pt", "--out a.pt: unknown ending '.pt'; it must be .npz"),
     ("export none.npz --out a.npz", "none.npz: no such file"),
     ("import none.npz --out a.npz", "import: none.npz: no such file"),
+    ("import RUN/model.npz --data letters --out a.npz", "data: unknown data set 'letters'; the data sets are mnist, fashion-mnist, cifar10, glyphs; or give"),
     ("import file --out a.npz", "import: file: only .npz and .safetensors are read, since PyTorch's own files are pickles"),
     ("import RUN/model.npz --out a.npz", "import: RUN/model.npz: is minidiff's own already; sample, evaluate and export take it as it is"),
     ("runs none", "runs: none: no such folder; give one that holds runs"),
@@ -427,8 +428,54 @@ def test_import_makes_a_model_or_says_what_does_not_fit(here: Path, run: Path, c
     status, out, err = say(capsys, "import", "w.npz", "--config", run, "--set", "model.channels=8,16,16", "--out", "other.npz")
     assert status == 2 and not (here / "other.npz").exists()
     assert "\ndifferent   downs.0.conv1.conv.weight is (8, 8, 3, 3) in the file, (16, 8, 3, 3) in the network\n" in out
-    assert err == (f"minidiff: import: w.npz does not fit this network of preset tiny: 0 missing, 0 unexpected, {out.count('different   ')} of another "
+    assert err == (f"minidiff: import: w.npz does not fit this network of preset tiny: {out.count('different   ')} of another "
                    "shape or type; nothing was written\n")
+
+
+def _pets(folder: Path, classes: tuple[str, ...], mode: str = "RGB") -> Path:
+    """A folder of two images of noise for each class."""
+    from PIL import Image
+
+    for k, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for i in range(2):
+            pixels = np.random.default_rng(10 * k + i).integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).convert(mode).save(folder / name / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1)])
+def test_import_takes_channels_classes_and_their_names_from_a_folder(here: Path, capsys: pytest.CaptureFixture[str], mode: str, channels: int) -> None:
+    _pets(here / "pets", ("bird", "cat", "dog"), mode)
+    size = {"channels": [8, 16], "condition": "film", "time_dim": 8}
+    np.savez("w.npz", **models.build({"in_channels": channels, "num_classes": 3, **size}).state_dict())
+    network = ("--preset", "tiny", "--set", "model.channels=8,16", "model.time_dim=8", "model.patch=1")
+    assert say(capsys, "import", "w.npz", "--data", "pets", *network, "--out", "model.npz")[0] == 0
+    assert checkpoint.load_model("model.npz").classes == ("bird", "cat", "dog")
+    assert say(capsys, "sample", "model.npz", "--classes", "dog", "--per-class", 1, "--steps", 1, "--out", "a.png")[0] == 0
+    for field, value, has in (("num_classes", 5, "pets has 3 classes"), ("in_channels", 2, f"the images of pets have {channels}")):
+        status, out, err = say(capsys, "import", "w.npz", "--data", "pets", *network, f"model.{field}={value}", "--out", "b.npz")
+        assert (status, out, err) == (2, "", f"minidiff: import: model.{field} is {value}, and {has}; leave one of them out\n")
+    assert say(capsys, "import", "w.npz", *network, "model.num_classes=3", f"model.in_channels={channels}", "--out", "n.npz")[0] == 0
+    assert checkpoint.load_model("n.npz").classes == ("0", "1", "2")
+    assert not Path("b.npz").exists()
+
+
+def test_import_names_the_classes_of_a_data_set(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("w.npz", **checkpoint.load(run / "model.npz")[0]["model"])
+    assert say(capsys, "import", "w.npz", "--config", run, "--data", "fashion-mnist", "--out", "model.npz")[0] == 0
+    assert checkpoint.load_model("model.npz").classes[-1] == "Ankle boot"
+
+
+def test_a_model_of_weights_that_are_not_finite_is_refused_by_every_command(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays, meta = checkpoint.load(run / "model.npz")
+    arrays["model"]["init.conv.bias"][:] = np.nan
+    checkpoint.save("bad.npz", arrays, meta)
+    for command in ("sample bad.npz --out a.png", "evaluate bad.npz", "export bad.npz --out a.npz", "export bad.npz --half --out a.npz",
+                    "train --data glyphs --preset tiny --out new --start bad.npz --set model.channels=8,8,16 model.time_dim=8 model.patch=1 model.target=eps"):
+        status, out, err = say(capsys, *command.split())
+        assert (status, out, err) == (2, "", "minidiff: bad.npz: init.conv.bias holds NaN or infinity (8 of 8 numbers); the model cannot be used\n")
+    assert sorted(path.name for path in here.iterdir()) == ["bad.npz"]
 
 
 def test_runs_are_listed_with_what_became_of_them(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
