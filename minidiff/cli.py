@@ -6,19 +6,37 @@ Exit status: 0 done; 1 failed; 2 what was given is wrong (one line on stderr say
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from . import backend
-from .errors import BadInput
+from .errors import BadInput, Failed
 
 # Everything heavy is imported inside the command that needs it: `minidiff --help` answers at once.
 
 
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Inside, our own warnings (UserWarning) look as every other line of the command line, without a file and its line."""
+    before = warnings.formatwarning
+
+    def in_one_line(message: Warning | str, category: type[Warning], *where: Any) -> str:
+        return f"minidiff: {' '.join(str(message).split())}\n" if issubclass(category, UserWarning) else before(message, category, *where)
+
+    warnings.formatwarning = in_one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
+@_warnings_in_one_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     try:
@@ -29,8 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return leaving.code if isinstance(leaving.code, int) else 2
     except BadInput as error:
         return _fail(error, str(error), 2)
-    except KeyboardInterrupt:
-        print("minidiff: interrupted", file=sys.stderr)
+    except Failed as error:
+        return _fail(error, str(error), 1)
+    except KeyboardInterrupt as stopped:
+        print(f"minidiff: {stopped}" if stopped.args else "minidiff: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:                             # `minidiff ... | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -668,14 +688,17 @@ def _writable_file(path: Path, endings: Sequence[str], option: str = "--out") ->
 
 def _write_samples(out: Path, images: Any, labels: Any, loaded: Any, args: argparse.Namespace, film: Any) -> None:
     from . import viz
-    from .evaluate import write_samples
+    from .evaluate import check_finite, kept_until_drawn, write_samples
 
+    check_finite(images)
     if out.suffix.lower() == ".npz":
         write_samples(out, labels, [images])
-    elif film is not None:
-        viz.animation(film.xt, out, columns=args.per_class)
-    else:
-        viz.save(viz.class_grid(images, labels, loaded.classes), out)
+        return
+    with kept_until_drawn(out, images, labels):
+        if film is not None:
+            viz.animation(film.xt, out, columns=args.per_class)
+        else:
+            viz.save(viz.class_grid(images, labels, loaded.classes), out)
 
 
 # ------------------------------------------------------------------------------------------------ evaluate
@@ -693,7 +716,7 @@ def _evaluate_among(group: Any, args: argparse.Namespace) -> int:
     import json
     import time
 
-    from .evaluate import is_samples, read_samples
+    from .evaluate import is_samples, kept_until_drawn, read_samples
     from .files import atomic_path
     from .train import records
 
@@ -714,15 +737,20 @@ def _evaluate_among(group: Any, args: argparse.Namespace) -> int:
         images, labels, drawn = _draw(args, group)
     if not group.first:
         return 0
-    why_not = _why_no_report(args.reference, labels, card or args.pupil)
-    verdict = _judged(images, labels, args.reference, why_not, card, Path(args.model).name)
-    taught = {"pupil": _taught(images, labels, args.reference, args.seed)} if args.pupil else {}
-    seen = {} if clip is None else {"clip": _seen_by_clip(images, labels, clip, args.reference)}
-    if out:
-        record = {"command": records.command_line(), "commit": records.commit(), "time": records.now(), **drawn,
-                  "seconds": round(time.perf_counter() - start, 1), "versions": records.versions(), **verdict.to_json(), **taught, **seen}
-        with atomic_path(out) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n")
+    # Samples that took long to draw are not lost where something fails that is asked for beside the figures.
+    files = [path for path in (card, out) if path] if "model" in drawn else []
+    with kept_until_drawn(files[0], images, labels) if files else contextlib.nullcontext():
+        why_not = _why_no_report(args.reference, labels, card or args.pupil)
+        verdict = _judged(images, labels, args.reference, why_not)
+        taught = {"pupil": _taught(images, labels, args.reference, args.seed)} if args.pupil else {}
+        seen = {} if clip is None else {"clip": _seen_by_clip(images, labels, clip, args.reference)}
+        if out:
+            record = {"command": records.command_line(), "commit": records.commit(), "time": records.now(), **drawn,
+                      "seconds": round(time.perf_counter() - start, 1), "versions": records.versions(), **verdict.to_json(), **taught, **seen}
+            with atomic_path(out) as temporary:
+                temporary.write_text(json.dumps(record, indent=1) + "\n")
+        if card:
+            _draw_card(verdict, args.reference, card, Path(args.model).name)
     return 0
 
 
@@ -787,9 +815,8 @@ def _why_no_report(reference: str, labels: Any, needed: Any) -> str:
     return why
 
 
-def _judged(images: Any, labels: Any, reference: str, why_not: str, card: Path | None, title: str) -> Any:
+def _judged(images: Any, labels: Any, reference: str, why_not: str) -> Any:
     """The whole report on samples, printed; or the judge's verdict alone, where there is nothing to hold them against."""
-    from . import data
     from .evaluate import evaluate_samples, judge_samples
 
     if why_not:
@@ -798,12 +825,14 @@ def _judged(images: Any, labels: Any, reference: str, why_not: str, card: Path |
         return verdict
     report = evaluate_samples(images, labels, reference)
     print(report)
-    if card:
-        from . import viz
-
-        viz.save(viz.report_card(report, data.load(reference).images, title), card)
-        print(f"wrote {card}")
     return report
+
+
+def _draw_card(report: Any, reference: str, card: Path, title: str) -> None:
+    from . import data, viz
+
+    viz.save(viz.report_card(report, data.load(reference).images, title), card)
+    print(f"wrote {card}")
 
 
 def _draw(args: argparse.Namespace, group: Any) -> tuple[Any, Any, dict[str, Any]]:
@@ -811,7 +840,7 @@ def _draw(args: argparse.Namespace, group: Any) -> tuple[Any, Any, dict[str, Any
     import numpy as np
 
     from . import data
-    from .evaluate import check_judgeable, in_proportion
+    from .evaluate import check_finite, check_judgeable, in_proportion
     from .train import load_model
 
     if args.n < 1:
@@ -826,6 +855,8 @@ def _draw(args: argparse.Namespace, group: Any) -> tuple[Any, Any, dict[str, Any
         labels = in_proportion(data.load(args.reference).labels, args.n)
     with backend.precision(args.precision), _Counted(loaded.model) as counted:
         images = _shared_out(group, loaded, labels, options)
+    if group.first:
+        check_finite(images)
     g, _ = options.pop("guidance"), options.pop("style")
     options["clip_x0"] = options.pop("clip")              # in the record "clip" is what CLIP says
     how = {**options, "network_evaluations": sum(group.all(counted.pictures)), **({} if loaded.style is None else {"style": args.style or ("drawn" if loaded.style.quantiles else None)}), "guidance": g.w, "guidance_interval": list(g.interval), "guidance_rescale": g.rescale, "negative": g.negative,

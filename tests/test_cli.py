@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -369,6 +370,99 @@ def test_sample_animates_the_way_from_noise(here: Path, run: Path, capsys: pytes
     assert say(capsys, "sample", run, "--classes", 3, "--per-class", 2, "--out", f"a.{ending}")[0] == 0
     with Image.open(f"a.{ending}") as image:
         assert image.n_frames == 10                      # T = 10: a frame for every step
+
+
+def _broken(error: BaseException) -> Any:
+    def draw(*_: object, **__: object) -> None:
+        raise error
+
+    return draw
+
+
+def _samples(path: str) -> np.ndarray:
+    with np.load(path) as archive:
+        assert archive["labels"].shape == archive["images"].shape[:1]
+        return archive["images"]
+
+
+@pytest.mark.parametrize("ending", [".png", ".gif"])
+def test_samples_are_saved_before_they_are_drawn(here: Path, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+                                                 ending: str) -> None:
+    from minidiff import viz
+
+    command = ("sample", run, "--classes", "3", "--per-class", 2, "--steps", 1, "--out")
+    assert say(capsys, *command, f"x{ending}")[0] == 0
+    assert [path.name for path in here.iterdir()] == [f"x{ending}"]
+    assert say(capsys, *command, "x.npz")[0] == 0
+    for name in ("class_grid", "animation"):
+        monkeypatch.setattr(viz, name, _broken(ValueError("no such glyph")))
+    said = f"minidiff: x{ending}: cannot be drawn (ValueError: no such glyph); the samples are in x-1.npz\n"
+    assert say(capsys, *command, f"x{ending}") == (1, "", said)                       # x.npz was there, and stays
+    assert np.array_equal(_samples("x-1.npz"), _samples("x.npz"))
+    for name in ("class_grid", "animation"):
+        monkeypatch.setattr(viz, name, _broken(KeyboardInterrupt()))
+    assert say(capsys, *command, f"x{ending}") == (130, "", "minidiff: interrupted; the samples are in x-2.npz\n")
+    assert np.array_equal(_samples("x-2.npz"), _samples("x.npz"))
+
+
+def test_samples_and_figures_are_saved_before_the_card_is_drawn(here: Path, run: Path, capsys: pytest.CaptureFixture[str],
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    from minidiff import data, viz
+
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda name, split="train", limit=None: load(name, split, limit=600 if split == "train" else 200))
+    monkeypatch.setattr(viz, "report_card", _broken(MemoryError()))
+    command = ("evaluate", run, "--n", 100, "--steps", 1, "--reference", "glyphs", "--card", "card.png", "--json", "v.json")
+    status, _, err = say(capsys, *command)
+    assert (status, err) == (1, "minidiff: card.png: cannot be drawn (MemoryError: ); the samples are in card.npz\n")
+    assert _samples("card.npz").shape == (100, 1, 32, 32) and json.loads(Path("v.json").read_text())["n"] == 100
+    status, _, err = say(capsys, "evaluate", "card.npz", "--reference", "glyphs", "--card", "again.png")
+    assert (status, err) == (1, "minidiff: failed with MemoryError: (MINIDIFF_TRACEBACK=1 shows where)\n")
+    assert sorted(path.name for path in here.iterdir()) == ["card.npz", "v.json"]
+
+
+def test_a_demos_samples_are_saved_before_they_are_drawn(here: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    from minidiff import viz
+    from minidiff.errors import Failed
+    from minidiff.train.demo import SAMPLING, draw
+
+    shutil.copytree(run, here / "run")
+    monkeypatch.setitem(SAMPLING, "steps", 2)
+    monkeypatch.setattr(viz, "class_grid", _broken(ValueError("no such glyph")))
+    with pytest.raises(Failed, match=r"digits\.png: cannot be drawn \(ValueError: no such glyph\); the samples are in .*/digits\.npz$"):
+        draw(here)
+    assert _samples("digits.npz").shape == (100, 1, 32, 32)
+
+
+@pytest.mark.parametrize("command", [
+    "sample RUN --out a.png", "sample RUN --out a.npz", "sample RUN --out a.gif", "evaluate RUN --n 100 --json v.json --reference none"])
+def test_samples_that_are_not_finite_are_one_line_and_status_1(here: Path, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+                                                               command: str) -> None:
+    from minidiff import diffusion
+
+    sample = diffusion.sample
+
+    def broken(*args: Any, **options: Any) -> np.ndarray:
+        images = np.array(sample(*args, **options))
+        images[3, 0, 0, 0], images[7] = np.inf, np.nan
+        return images
+
+    monkeypatch.setattr(diffusion, "sample", broken)
+    status, out, err = say(capsys, *command.replace("RUN", str(run)).split(), "--steps", 1)
+    assert (status, out) == (1, "")
+    assert err.startswith("minidiff: 2 of 100 samples are not finite (NaN or infinity); ") and err.count("\n") == 1
+    assert not list(here.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:viz. no font")
+def test_a_class_may_have_any_name(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays, meta = checkpoint.load(run / "model.npz")
+    checkpoint.save("$m_$.npz", arrays, {**meta, "classes": ["$x_$", "a$b$", "\\$", "_", "é", "\n", "\udce9", "%s", "{}", "'"]})
+    for out in ("a.png", "a.gif"):
+        status, said, _ = say(capsys, "sample", "$m_$.npz", "--per-class", 1, "--steps", 1, "--out", out)
+        assert status == 0 and said.startswith(f"wrote {out}: 10 images")
 
 
 def test_a_checkpoint_that_is_cut_is_refused(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:

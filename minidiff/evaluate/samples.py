@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import BadInput
+from ..errors import BadInput, Failed
 from ..files import UNREADABLE, atomic_path
 
 
@@ -91,3 +92,42 @@ def write_samples(path: str | Path, labels: np.ndarray, parts: Iterable[np.ndarr
         with archive.open("labels.npy", "w") as file:
             np.lib.format.write_array(file, np.asarray(labels, np.int64), allow_pickle=False)
     return path
+
+
+def check_finite(images: np.ndarray) -> None:
+    """Raises Failed where samples that were just drawn hold NaN or infinity.            # (N,C,H,W)"""
+    finite = np.isfinite(images).reshape(len(images), -1).all(1)
+    if not finite.all():
+        raise Failed(f"{(~finite).sum():,} of {len(images):,} samples are not finite (NaN or infinity); the sampler has left the range of "
+                     "numbers: less guidance or another sampler would do")  # fmt: skip
+
+
+@contextmanager
+def kept_until_drawn(picture: Path, images: np.ndarray, labels: np.ndarray) -> Iterator[None]:
+    """Samples are in an archive beside `picture` while a picture is made of them inside, and stay there if that fails.
+
+    The archive is named as the picture, with the ending .npz, and with a number if there is such a file already.
+
+    Raises Failed, or BadInput where that is what happened inside, with the name of the archive.
+    """
+    kept = picture.with_suffix(".npz")
+    for number in range(1, 10_000):
+        if not kept.exists():
+            break
+        kept = picture.with_name(f"{picture.stem}-{number}.npz")
+    try:
+        write_samples(kept, labels, [images])
+    except OSError:
+        where = ""                                            # no room for them: the picture may be small enough
+    else:
+        where = f"; the samples are in {kept}"
+    try:
+        yield
+    except (BadInput, Failed) as error:
+        raise type(error)(f"{error}{where}") from error
+    except Exception as error:
+        said = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise Failed(f"{picture}: cannot be drawn ({said}){where}") from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted{where}") from None
+    kept.unlink(missing_ok=True)
