@@ -233,7 +233,7 @@ def _add_evaluate(commands: Any) -> None:
     p.add_argument("--card", metavar="FILE", help="draw a report card (.png .pdf .svg)")
     p.add_argument("--pupil", action="store_true", help="teach a classifier by the samples alone, and examine it on real digits (two minutes)")
     p.add_argument("--clip", metavar="MODEL", help="show them to CLIP too: a model of open_clip by name, or its configuration (.json)")
-    p.add_argument("--clip-weights", metavar="FILE", help="its weights (.safetensors .pt), the tag of some that are on this machine, or random")
+    p.add_argument("--clip-weights", metavar="FILE", help="its weights (.safetensors .pt), the tag of some that are on this machine, or random; OpenAI's as a file belong to MODEL-quickgelu")
     p.add_argument("--json", metavar="FILE", help="write the figures here too")
 
 
