@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:                             # `minidiff ... | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except MemoryError as error:
+        return _fail(error, f"not enough memory{f' ({error})' if str(error) else ''}; ask for less, such as a smaller --batch, --n or --per-class", 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(error, f"{where}{error.strerror or error}", 1)
@@ -299,18 +301,24 @@ def _check_heard(command: str, args: argparse.Namespace, w: float) -> None:
              ("--negative", args.negative != -1, w > 0, "--guidance above 0"),
              ("--guidance-interval", tuple(args.guidance_interval) != (0.0, 1.0), w > 0, "--guidance above 0"),
              ("--guidance-rescale", args.guidance_rescale != 0, w > 0, "--guidance above 0"))  # fmt: skip
-    for option, given, heard, needed in needs:
-        if given and not heard:
-            raise BadInput(f"{command}: {option} does nothing without {needed}")
+    if useless := [f"{option} does nothing without {needed}" for option, given, heard, needed in needs if given and not heard]:
+        raise BadInput(f"{command}: {'; '.join(useless)}")
+
+
+def _check_precision(command: str, args: argparse.Namespace) -> None:
+    """Raises BadInput for a precision that the CPU does not have."""
+    if args.precision != "fp32" and args.device == "cpu" and backend.get_kernels() not in ("rounded", "emulated"):
+        raise BadInput(f"{command}: --precision {args.precision} is the GPU's; the CPU computes in fp32; use --device cuda, or imitate it with"
+                       " MINIDIFF_KERNELS=rounded")  # fmt: skip
 
 
 def _check_only_models(args: argparse.Namespace) -> None:
-    """Raises BadInput for options of the sampler where the samples are there already."""
+    """Raises BadInput for options that say how to draw samples, where the samples are there already."""
     p = argparse.ArgumentParser()
     _add_evaluated_sampler(p)
-    for name, default in vars(p.parse_args([])).items():
-        if getattr(args, name) != default:
-            raise BadInput(f"evaluate: {Path(args.model).name} holds samples, which --{name.replace('_', '-')} cannot change; it is for models")
+    p.set_defaults(n=1000, precision="fp32", **({} if args.pupil else {"seed": 0}), **({} if args.clip else {"device": "cpu"}))
+    if given := [f"--{name.replace('_', '-')}" for name, default in vars(p.parse_args([])).items() if getattr(args, name) != default]:
+        raise BadInput(f"evaluate: {Path(args.model).name} holds samples, which {', '.join(given)} cannot change: only for models")
 
 
 def parse_style(command: str, asked: Sequence[str], scale: Any) -> Any:
@@ -350,7 +358,7 @@ def _add_plot(commands: Any) -> None:
     p = _command(commands, "plot", _plot, "draw the loss curves of one or several runs",
                  "  minidiff plot runs/first --out loss.png\n  minidiff plot runs/first runs/second --out both.png")
     p.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder or its metrics.jsonl")
-    p.add_argument("--validation", action="store_true", help="compare the held-out losses of several runs")
+    p.add_argument("--validation", action="store_true", help="the held-out losses alone")
     p.add_argument("--out", default="loss.png", metavar="FILE", help=".png .pdf .svg (default: %(default)s)")
 
 
@@ -584,8 +592,11 @@ def _sample_among(group: Any, args: argparse.Namespace) -> int:
             raise BadInput(f"sample: --{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
     if args.seed < 0:
         raise BadInput(f"sample: --seed must be at least 0, got {args.seed}")
+    _check_precision("sample", args)
     loaded = load_model(args.model, backend.resolve_device(args.device))
     labels = np.repeat(np.array(parse_classes(args.classes, loaded.classes), np.int64), args.per_class)
+    if args.guidance and args.negative == -1 and (labels == -1).all():
+        raise BadInput(f"sample: --guidance {args.guidance:g} does nothing without a class; leave it out, or give --classes or --negative")
     options, T = _sampling("sample", args, loaded), loaded.schedule.T
     mine = labels[group.part(len(labels))]
     film = Film(len(mine), diffusion.time_steps(T, args.steps)) if out.suffix.lower() in (".gif", ".webp") else None
@@ -845,6 +856,7 @@ def _draw(args: argparse.Namespace, group: Any) -> tuple[Any, Any, dict[str, Any
 
     if args.n < 1:
         raise BadInput(f"evaluate: --n must be at least 1, got {args.n}")
+    _check_precision("evaluate", args)
     loaded = load_model(args.model, backend.resolve_device(args.device))
     labels = np.arange(args.n) % len(loaded.classes)
     if args.steps is None and args.sampler != "ddpm":
@@ -909,7 +921,7 @@ def _plot(args: argparse.Namespace) -> int:
     from .train.records import read_metrics, validation_losses
 
     out = _writable_file(Path(args.out), (".png", ".pdf", ".svg"))
-    if len(args.runs) == 1:
+    if len(args.runs) == 1 and not args.validation:
         viz.save(loss_picture(Path(args.runs[0])), out)
     else:
         curves = {}
@@ -981,6 +993,8 @@ def _kernels(args: argparse.Namespace) -> int:
 def _gradcheck(args: argparse.Namespace) -> int:
     from .checks.command import main_gradcheck
 
+    if args.mutants and (args.order != "both" or args.dtype):
+        raise BadInput("gradcheck: --mutants makes checks of its own; give it without --order and --dtype")
     record = _writable_file(Path(args.json), (".json",), "--json") if args.json else None
     figure = _writable_file(Path(args.figure), (".png", ".pdf", ".svg"), "--figure") if args.figure else None
     return main_gradcheck(args, record, figure)
@@ -998,5 +1012,7 @@ def _book(args: argparse.Namespace) -> int:
     from .book.command import main_book, main_numbers
 
     if args.numbers:
+        if args.alone or args.json:
+            raise BadInput("book: --numbers builds no book; give it without --alone and --json")
         return main_numbers()
     return main_book(args, _writable_file(Path(args.json), (".json",), "--json") if args.json else None)

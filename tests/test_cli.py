@@ -168,6 +168,12 @@ BAD = [
     ("sample RUN --out a.png --steps 1 --sampler ddim --variance large", "sample: --variance does nothing without --sampler ddpm"),
     ("sample RUN --out a.png --steps 1 --guidance 0 --negative 3", "sample: --negative does nothing without --guidance above 0"),
     ("sample RUN --out a.png --steps 1 --guidance 0 --guidance-interval 0 0.5", "sample: --guidance-interval does nothing without --guidance above 0"),
+    ("sample RUN --out a.png --steps 1 --eta 0.5 --churn 1", "sample: --eta does nothing without --sampler ddim; --churn does nothing without --sampler heun"),
+    ("sample RUN --out a.png --classes none --guidance 1", "sample: --guidance 1 does nothing without a class; leave it out, or give --classes or --negative"),
+    ("sample RUN --out a.png --precision bf16", "sample: --precision bf16 is the GPU's; the CPU computes in fp32; use --device cuda, or imitate it with"),
+    ("evaluate RUN --precision tf32", "evaluate: --precision tf32 is the GPU's; the CPU computes in fp32; use --device cuda, or imitate it with"),
+    ("gradcheck --mutants --order 1", "gradcheck: --mutants makes checks of its own; give it without --order and --dtype"),
+    ("book --numbers --json a.json", "book: --numbers builds no book; give it without --alone and --json"),
     ("evaluate RUN --pupil --n 2 --steps 1 --reference none", "evaluate: neither card nor pupil: without a --reference"),
     ("evaluate RUN --card a.png --n 50 --steps 1 --reference glyphs", "evaluate: neither card nor pupil: 50 samples are too few to be held against glyphs; 100 to 2,000 would do"),
     ("train --data glyphs --preset tiny --out new --set model.num_classes=5", "train: model.num_classes is 5, and with glyphs and this recipe it is 10; leave it out"),
@@ -414,10 +420,10 @@ def test_samples_and_figures_are_saved_before_the_card_is_drawn(here: Path, run:
     monkeypatch.setattr(viz, "report_card", _broken(MemoryError()))
     command = ("evaluate", run, "--n", 100, "--steps", 1, "--reference", "glyphs", "--card", "card.png", "--json", "v.json")
     status, _, err = say(capsys, *command)
-    assert (status, err) == (1, "minidiff: card.png: cannot be drawn (MemoryError: ); the samples are in card.npz\n")
+    assert (status, err) == (1, "minidiff: card.png: cannot be drawn (MemoryError); the samples are in card.npz\n")
     assert _samples("card.npz").shape == (100, 1, 32, 32) and json.loads(Path("v.json").read_text())["n"] == 100
     status, _, err = say(capsys, "evaluate", "card.npz", "--reference", "glyphs", "--card", "again.png")
-    assert (status, err) == (1, "minidiff: failed with MemoryError: (MINIDIFF_TRACEBACK=1 shows where)\n")
+    assert (status, err) == (1, "minidiff: not enough memory; ask for less, such as a smaller --batch, --n or --per-class\n")
     assert sorted(path.name for path in here.iterdir()) == ["card.npz", "v.json"]
 
 
@@ -502,6 +508,21 @@ def test_plot_draws_one_run_or_compares_several(here: Path, run: Path, capsys: p
                                                 runs: int) -> None:
     assert say(capsys, "plot", *[run, run / "metrics.jsonl"][:runs], "--out", "loss.svg") == (0, "wrote loss.svg\n", "")
     assert (here / "loss.svg").read_text().startswith("<?xml")
+
+
+def test_held_out_losses_of_one_run_are_drawn_alone(here: Path, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from minidiff import viz
+
+    drawn: list[dict] = []
+    compare = viz.compare_curves
+    monkeypatch.setattr(viz, "compare_curves", lambda curves, **options: drawn.append(curves) or compare(curves, **options))
+    assert say(capsys, "plot", run, "--validation", "--out", "loss.png") == (0, "wrote loss.png\n", "")
+    assert list(drawn[0]) == ["small"] and len(drawn[0]["small"][0]) == 1
+
+
+def test_too_little_memory_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minidiff.train.runs.main_runs", _broken(MemoryError("Unable to allocate 7 EiB")))
+    assert say(capsys, "runs") == (1, "", "minidiff: not enough memory (Unable to allocate 7 EiB); ask for less, such as a smaller --batch, --n or --per-class\n")
 
 
 @pytest.mark.parametrize(("option", "kind"), [((), np.float32), (("--half",), np.float16)])
@@ -767,6 +788,7 @@ def test_evaluate_holds_samples_against_a_data_set_and_draws_a_card(here: Path, 
 def test_samples_that_are_there_take_no_options_of_a_sampler(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert say(capsys, "sample", run, "--classes", "1", "--per-class", 2, "--steps", 1, "--out", "x.npz")[0] == 0
     assert say(capsys, "evaluate", "x.npz", "--reference", "none")[0] == 0
-    for options, name in ((("--steps", 5), "steps"), (("--guidance", 0), "guidance"), (("--no-clip",), "no-clip"), (("--style", "slant=1"), "style")):
+    for options, name in ((("--steps", 5), "steps"), (("--guidance", 0), "guidance"), (("--no-clip",), "no-clip"), (("--style", "slant=1"), "style"),
+                          (("--n", 5), "n"), (("--seed", 1, "--precision", "tf32"), "precision, --seed"), (("--device", "cuda"), "device")):
         status, _, err = say(capsys, "evaluate", "x.npz", *options)
-        assert (status, err) == (2, f"minidiff: evaluate: x.npz holds samples, which --{name} cannot change; it is for models\n")
+        assert (status, err) == (2, f"minidiff: evaluate: x.npz holds samples, which --{name} cannot change: only for models\n")

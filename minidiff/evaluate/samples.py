@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ def is_samples(path: str | Path) -> bool:
 
 
 def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """images and labels of an archive. Raises BadInput for what is not as `minidiff sample` writes it."""
+    """images and labels of an archive. Raises BadInput for what is not as `minidiff sample` writes it; warns of images without a negative number."""
     form = "it must hold images float (N,C,H,W) in [-1,1] and labels integer (N,), as minidiff sample writes them"
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -62,12 +63,19 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         raise BadInput(f"{path}: {error.args[0]}; {form}") from None
     except (OSError, AttributeError, *UNREADABLE):
         raise BadInput(f"{path}: cut, damaged or pickled; {form}") from None
+    bytes_ = "; x / 127.5 - 1 makes [-1, 1] of 0 … 255"
     kinds = images.dtype.kind == "f" and labels.dtype.kind in "iu"
     if not kinds or images.ndim != 4 or labels.shape != images.shape[:1] or images.size == 0:
         found = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}"
-        raise BadInput(f"{path}: {found}; {form}")
-    if not (np.isfinite(images).all() and np.abs(images).max() <= 1.0 + 1e-5):
-        raise BadInput(f"{path}: images run {images.min():g} … {images.max():g}; {form}")
+        raise BadInput(f"{path}: {found}; {form}{bytes_ if images.dtype == np.uint8 else ''}")
+    if broken := int((~np.isfinite(images)).reshape(len(images), -1).any(1).sum()):
+        raise BadInput(f"{path}: {broken:,} of {len(images):,} images are not finite (NaN or infinity); {form}")
+    low, high = images.min(), images.max()
+    if max(-low, high) > 1.0 + 1e-5:
+        raise BadInput(f"{path}: images run {low:g} … {high:g}; {form}{bytes_ if low >= 0 and high > 2 else ''}")
+    if low >= 0:
+        warnings.warn(f"{path}: images run {low:g} … {high:g}, and are read as those of [-1, 1], where black is -1; if 0 is black in them, "
+                      "2 x - 1 makes them so", stacklevel=2)  # fmt: skip
     return images, labels.astype(np.int64, copy=False)
 
 
@@ -126,7 +134,7 @@ def kept_until_drawn(picture: Path, images: np.ndarray, labels: np.ndarray) -> I
     except (BadInput, Failed) as error:
         raise type(error)(f"{error}{where}") from error
     except Exception as error:
-        said = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        said = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}".removesuffix(": ")
         raise Failed(f"{picture}: cannot be drawn ({said}){where}") from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted{where}") from None
