@@ -6,19 +6,37 @@ Exit status: 0 done; 1 failed; 2 what was given is wrong (one line on stderr say
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from . import backend
-from .errors import BadInput
+from .errors import BadInput, Failed
 
 # Everything heavy is imported inside the command that needs it: `minidiff --help` answers at once.
 
 
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Inside, our own warnings (UserWarning) look as every other line of the command line, without a file and its line."""
+    before = warnings.formatwarning
+
+    def in_one_line(message: Warning | str, category: type[Warning], *where: Any) -> str:
+        return f"minidiff: {' '.join(str(message).split())}\n" if issubclass(category, UserWarning) else before(message, category, *where)
+
+    warnings.formatwarning = in_one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
+@_warnings_in_one_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     try:
@@ -29,12 +47,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return leaving.code if isinstance(leaving.code, int) else 2
     except BadInput as error:
         return _fail(error, str(error), 2)
-    except KeyboardInterrupt:
-        print("minidiff: interrupted", file=sys.stderr)
+    except Failed as error:
+        return _fail(error, str(error), 1)
+    except KeyboardInterrupt as stopped:
+        print(f"minidiff: {stopped}" if stopped.args else "minidiff: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:                             # `minidiff ... | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except MemoryError as error:
+        return _fail(error, f"not enough memory{f' ({error})' if str(error) else ''}; ask for less, such as a smaller --batch, --n or --per-class", 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(error, f"{where}{error.strerror or error}", 1)
@@ -169,7 +191,7 @@ def _add_import(commands: Any) -> None:
                  "  minidiff import weights.npz --preset report --set model.channels=16,32 --out model.npz\n\n"
                  "FILE holds arrays by the names of a state_dict(): .npz, or .safetensors where that package is installed.")
     p.add_argument("file", metavar="FILE", help=".npz or .safetensors")
-    p.add_argument("--data", metavar="NAME", help="data set that the model was trained on (default: the recipe's)")
+    p.add_argument("--data", metavar="NAME|FOLDER", help="data set that the model was trained on: it has the channels and classes (default: the recipe's)")
     _add_recipe(p)
     p.add_argument("--out", required=True, metavar="FILE.npz")
 
@@ -213,7 +235,7 @@ def _add_evaluate(commands: Any) -> None:
     p.add_argument("--card", metavar="FILE", help="draw a report card (.png .pdf .svg)")
     p.add_argument("--pupil", action="store_true", help="teach a classifier by the samples alone, and examine it on real digits (two minutes)")
     p.add_argument("--clip", metavar="MODEL", help="show them to CLIP too: a model of open_clip by name, or its configuration (.json)")
-    p.add_argument("--clip-weights", metavar="FILE", help="its weights (.safetensors .pt), the tag of some that are on this machine, or random")
+    p.add_argument("--clip-weights", metavar="FILE", help="its weights (.safetensors .pt), the tag of some that are on this machine, or random; OpenAI's as a file belong to MODEL-quickgelu")
     p.add_argument("--json", metavar="FILE", help="write the figures here too")
 
 
@@ -279,18 +301,24 @@ def _check_heard(command: str, args: argparse.Namespace, w: float) -> None:
              ("--negative", args.negative != -1, w > 0, "--guidance above 0"),
              ("--guidance-interval", tuple(args.guidance_interval) != (0.0, 1.0), w > 0, "--guidance above 0"),
              ("--guidance-rescale", args.guidance_rescale != 0, w > 0, "--guidance above 0"))  # fmt: skip
-    for option, given, heard, needed in needs:
-        if given and not heard:
-            raise BadInput(f"{command}: {option} does nothing without {needed}")
+    if useless := [f"{option} does nothing without {needed}" for option, given, heard, needed in needs if given and not heard]:
+        raise BadInput(f"{command}: {'; '.join(useless)}")
+
+
+def _check_precision(command: str, args: argparse.Namespace) -> None:
+    """Raises BadInput for a precision that the CPU does not have."""
+    if args.precision != "fp32" and args.device == "cpu" and backend.get_kernels() not in ("rounded", "emulated"):
+        raise BadInput(f"{command}: --precision {args.precision} is the GPU's; the CPU computes in fp32; use --device cuda, or imitate it with"
+                       " MINIDIFF_KERNELS=rounded")  # fmt: skip
 
 
 def _check_only_models(args: argparse.Namespace) -> None:
-    """Raises BadInput for options of the sampler where the samples are there already."""
+    """Raises BadInput for options that say how to draw samples, where the samples are there already."""
     p = argparse.ArgumentParser()
     _add_evaluated_sampler(p)
-    for name, default in vars(p.parse_args([])).items():
-        if getattr(args, name) != default:
-            raise BadInput(f"evaluate: {Path(args.model).name} holds samples, which --{name.replace('_', '-')} cannot change; it is for models")
+    p.set_defaults(n=1000, precision="fp32", **({} if args.pupil else {"seed": 0}), **({} if args.clip else {"device": "cpu"}))
+    if given := [f"--{name.replace('_', '-')}" for name, default in vars(p.parse_args([])).items() if getattr(args, name) != default]:
+        raise BadInput(f"evaluate: {Path(args.model).name} holds samples, which {', '.join(given)} cannot change: only for models")
 
 
 def parse_style(command: str, asked: Sequence[str], scale: Any) -> Any:
@@ -330,7 +358,7 @@ def _add_plot(commands: Any) -> None:
     p = _command(commands, "plot", _plot, "draw the loss curves of one or several runs",
                  "  minidiff plot runs/first --out loss.png\n  minidiff plot runs/first runs/second --out both.png")
     p.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder or its metrics.jsonl")
-    p.add_argument("--validation", action="store_true", help="compare the held-out losses of several runs")
+    p.add_argument("--validation", action="store_true", help="the held-out losses alone")
     p.add_argument("--out", default="loss.png", metavar="FILE", help=".png .pdf .svg (default: %(default)s)")
 
 
@@ -564,8 +592,11 @@ def _sample_among(group: Any, args: argparse.Namespace) -> int:
             raise BadInput(f"sample: --{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
     if args.seed < 0:
         raise BadInput(f"sample: --seed must be at least 0, got {args.seed}")
+    _check_precision("sample", args)
     loaded = load_model(args.model, backend.resolve_device(args.device))
     labels = np.repeat(np.array(parse_classes(args.classes, loaded.classes), np.int64), args.per_class)
+    if args.guidance and args.negative == -1 and (labels == -1).all():
+        raise BadInput(f"sample: --guidance {args.guidance:g} does nothing without a class; leave it out, or give --classes or --negative")
     options, T = _sampling("sample", args, loaded), loaded.schedule.T
     mine = labels[group.part(len(labels))]
     film = Film(len(mine), diffusion.time_steps(T, args.steps)) if out.suffix.lower() in (".gif", ".webp") else None
@@ -668,14 +699,17 @@ def _writable_file(path: Path, endings: Sequence[str], option: str = "--out") ->
 
 def _write_samples(out: Path, images: Any, labels: Any, loaded: Any, args: argparse.Namespace, film: Any) -> None:
     from . import viz
-    from .evaluate import write_samples
+    from .evaluate import check_finite, kept_until_drawn, write_samples
 
+    check_finite(images)
     if out.suffix.lower() == ".npz":
         write_samples(out, labels, [images])
-    elif film is not None:
-        viz.animation(film.xt, out, columns=args.per_class)
-    else:
-        viz.save(viz.class_grid(images, labels, loaded.classes), out)
+        return
+    with kept_until_drawn(out, images, labels):
+        if film is not None:
+            viz.animation(film.xt, out, columns=args.per_class)
+        else:
+            viz.save(viz.class_grid(images, labels, loaded.classes), out)
 
 
 # ------------------------------------------------------------------------------------------------ evaluate
@@ -693,7 +727,7 @@ def _evaluate_among(group: Any, args: argparse.Namespace) -> int:
     import json
     import time
 
-    from .evaluate import is_samples, read_samples
+    from .evaluate import is_samples, kept_until_drawn, read_samples
     from .files import atomic_path
     from .train import records
 
@@ -714,15 +748,20 @@ def _evaluate_among(group: Any, args: argparse.Namespace) -> int:
         images, labels, drawn = _draw(args, group)
     if not group.first:
         return 0
-    why_not = _why_no_report(args.reference, labels, card or args.pupil)
-    verdict = _judged(images, labels, args.reference, why_not, card, Path(args.model).name)
-    taught = {"pupil": _taught(images, labels, args.reference, args.seed)} if args.pupil else {}
-    seen = {} if clip is None else {"clip": _seen_by_clip(images, labels, clip, args.reference)}
-    if out:
-        record = {"command": records.command_line(), "commit": records.commit(), "time": records.now(), **drawn,
-                  "seconds": round(time.perf_counter() - start, 1), "versions": records.versions(), **verdict.to_json(), **taught, **seen}
-        with atomic_path(out) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n")
+    # Samples that took long to draw are not lost where something fails that is asked for beside the figures.
+    files = [path for path in (card, out) if path] if "model" in drawn else []
+    with kept_until_drawn(files[0], images, labels) if files else contextlib.nullcontext():
+        why_not = _why_no_report(args.reference, labels, card or args.pupil)
+        verdict = _judged(images, labels, args.reference, why_not)
+        taught = {"pupil": _taught(images, labels, args.reference, args.seed)} if args.pupil else {}
+        seen = {} if clip is None else {"clip": _seen_by_clip(images, labels, clip, args.reference)}
+        if out:
+            record = {"command": records.command_line(), "commit": records.commit(), "time": records.now(), **drawn,
+                      "seconds": round(time.perf_counter() - start, 1), "versions": records.versions(), **verdict.to_json(), **taught, **seen}
+            with atomic_path(out) as temporary:
+                temporary.write_text(json.dumps(record, indent=1) + "\n")
+        if card:
+            _draw_card(verdict, args.reference, card, Path(args.model).name)
     return 0
 
 
@@ -787,9 +826,8 @@ def _why_no_report(reference: str, labels: Any, needed: Any) -> str:
     return why
 
 
-def _judged(images: Any, labels: Any, reference: str, why_not: str, card: Path | None, title: str) -> Any:
+def _judged(images: Any, labels: Any, reference: str, why_not: str) -> Any:
     """The whole report on samples, printed; or the judge's verdict alone, where there is nothing to hold them against."""
-    from . import data
     from .evaluate import evaluate_samples, judge_samples
 
     if why_not:
@@ -798,12 +836,14 @@ def _judged(images: Any, labels: Any, reference: str, why_not: str, card: Path |
         return verdict
     report = evaluate_samples(images, labels, reference)
     print(report)
-    if card:
-        from . import viz
-
-        viz.save(viz.report_card(report, data.load(reference).images, title), card)
-        print(f"wrote {card}")
     return report
+
+
+def _draw_card(report: Any, reference: str, card: Path, title: str) -> None:
+    from . import data, viz
+
+    viz.save(viz.report_card(report, data.load(reference).images, title), card)
+    print(f"wrote {card}")
 
 
 def _draw(args: argparse.Namespace, group: Any) -> tuple[Any, Any, dict[str, Any]]:
@@ -811,11 +851,12 @@ def _draw(args: argparse.Namespace, group: Any) -> tuple[Any, Any, dict[str, Any
     import numpy as np
 
     from . import data
-    from .evaluate import check_judgeable, in_proportion
+    from .evaluate import check_finite, check_judgeable, in_proportion
     from .train import load_model
 
     if args.n < 1:
         raise BadInput(f"evaluate: --n must be at least 1, got {args.n}")
+    _check_precision("evaluate", args)
     loaded = load_model(args.model, backend.resolve_device(args.device))
     labels = np.arange(args.n) % len(loaded.classes)
     if args.steps is None and args.sampler != "ddpm":
@@ -826,6 +867,8 @@ def _draw(args: argparse.Namespace, group: Any) -> tuple[Any, Any, dict[str, Any
         labels = in_proportion(data.load(args.reference).labels, args.n)
     with backend.precision(args.precision), _Counted(loaded.model) as counted:
         images = _shared_out(group, loaded, labels, options)
+    if group.first:
+        check_finite(images)
     g, _ = options.pop("guidance"), options.pop("style")
     options["clip_x0"] = options.pop("clip")              # in the record "clip" is what CLIP says
     how = {**options, "network_evaluations": sum(group.all(counted.pictures)), **({} if loaded.style is None else {"style": args.style or ("drawn" if loaded.style.quantiles else None)}), "guidance": g.w, "guidance_interval": list(g.interval), "guidance_rescale": g.rescale, "negative": g.negative,
@@ -849,7 +892,7 @@ def _import(args: argparse.Namespace) -> int:
 
     config = _recipe(args)
     config = settings.apply(config.replace(data=args.data or config.data), args.set)
-    return main_import(args.file, config, _writable_file(Path(args.out), (".npz",)))
+    return main_import(args.file, config, _writable_file(Path(args.out), (".npz",)), chosen=args.data is not None)
 
 
 def _runs(args: argparse.Namespace) -> int:
@@ -878,7 +921,7 @@ def _plot(args: argparse.Namespace) -> int:
     from .train.records import read_metrics, validation_losses
 
     out = _writable_file(Path(args.out), (".png", ".pdf", ".svg"))
-    if len(args.runs) == 1:
+    if len(args.runs) == 1 and not args.validation:
         viz.save(loss_picture(Path(args.runs[0])), out)
     else:
         curves = {}
@@ -950,6 +993,8 @@ def _kernels(args: argparse.Namespace) -> int:
 def _gradcheck(args: argparse.Namespace) -> int:
     from .checks.command import main_gradcheck
 
+    if args.mutants and (args.order != "both" or args.dtype):
+        raise BadInput("gradcheck: --mutants makes checks of its own; give it without --order and --dtype")
     record = _writable_file(Path(args.json), (".json",), "--json") if args.json else None
     figure = _writable_file(Path(args.figure), (".png", ".pdf", ".svg"), "--figure") if args.figure else None
     return main_gradcheck(args, record, figure)
@@ -967,5 +1012,7 @@ def _book(args: argparse.Namespace) -> int:
     from .book.command import main_book, main_numbers
 
     if args.numbers:
+        if args.alone or args.json:
+            raise BadInput("book: --numbers builds no book; give it without --alone and --json")
         return main_numbers()
     return main_book(args, _writable_file(Path(args.json), (".json",), "--json") if args.json else None)

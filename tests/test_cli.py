@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from minidiff import cli
+from minidiff import cli, models
 from minidiff.errors import BadInput
 from minidiff.train import PRESETS, Config, Trainer, checkpoint
 from minidiff.train.demo import Film, demo
@@ -129,6 +130,7 @@ BAD = [
     ("export RUN --out a.pt", "--out a.pt: unknown ending '.pt'; it must be .npz"),
     ("export none.npz --out a.npz", "none.npz: no such file"),
     ("import none.npz --out a.npz", "import: none.npz: no such file"),
+    ("import RUN/model.npz --data letters --out a.npz", "data: unknown data set 'letters'; the data sets are mnist, fashion-mnist, cifar10, glyphs; or give"),
     ("import file --out a.npz", "import: file: only .npz and .safetensors are read, since PyTorch's own files are pickles"),
     ("import RUN/model.npz --out a.npz", "import: RUN/model.npz: is minidiff's own already; sample, evaluate and export take it as it is"),
     ("runs none", "runs: none: no such folder; give one that holds runs"),
@@ -166,6 +168,12 @@ BAD = [
     ("sample RUN --out a.png --steps 1 --sampler ddim --variance large", "sample: --variance does nothing without --sampler ddpm"),
     ("sample RUN --out a.png --steps 1 --guidance 0 --negative 3", "sample: --negative does nothing without --guidance above 0"),
     ("sample RUN --out a.png --steps 1 --guidance 0 --guidance-interval 0 0.5", "sample: --guidance-interval does nothing without --guidance above 0"),
+    ("sample RUN --out a.png --steps 1 --eta 0.5 --churn 1", "sample: --eta does nothing without --sampler ddim; --churn does nothing without --sampler heun"),
+    ("sample RUN --out a.png --classes none --guidance 1", "sample: --guidance 1 does nothing without a class; leave it out, or give --classes or --negative"),
+    ("sample RUN --out a.png --precision bf16", "sample: --precision bf16 is the GPU's; the CPU computes in fp32; use --device cuda, or imitate it with"),
+    ("evaluate RUN --precision tf32", "evaluate: --precision tf32 is the GPU's; the CPU computes in fp32; use --device cuda, or imitate it with"),
+    ("gradcheck --mutants --order 1", "gradcheck: --mutants makes checks of its own; give it without --order and --dtype"),
+    ("book --numbers --json a.json", "book: --numbers builds no book; give it without --alone and --json"),
     ("evaluate RUN --pupil --n 2 --steps 1 --reference none", "evaluate: neither card nor pupil: without a --reference"),
     ("evaluate RUN --card a.png --n 50 --steps 1 --reference glyphs", "evaluate: neither card nor pupil: 50 samples are too few to be held against glyphs; 100 to 2,000 would do"),
     ("train --data glyphs --preset tiny --out new --set model.num_classes=5", "train: model.num_classes is 5, and with glyphs and this recipe it is 10; leave it out"),
@@ -370,6 +378,99 @@ def test_sample_animates_the_way_from_noise(here: Path, run: Path, capsys: pytes
         assert image.n_frames == 10                      # T = 10: a frame for every step
 
 
+def _broken(error: BaseException) -> Any:
+    def draw(*_: object, **__: object) -> None:
+        raise error
+
+    return draw
+
+
+def _samples(path: str) -> np.ndarray:
+    with np.load(path) as archive:
+        assert archive["labels"].shape == archive["images"].shape[:1]
+        return archive["images"]
+
+
+@pytest.mark.parametrize("ending", [".png", ".gif"])
+def test_samples_are_saved_before_they_are_drawn(here: Path, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+                                                 ending: str) -> None:
+    from minidiff import viz
+
+    command = ("sample", run, "--classes", "3", "--per-class", 2, "--steps", 1, "--out")
+    assert say(capsys, *command, f"x{ending}")[0] == 0
+    assert [path.name for path in here.iterdir()] == [f"x{ending}"]
+    assert say(capsys, *command, "x.npz")[0] == 0
+    for name in ("class_grid", "animation"):
+        monkeypatch.setattr(viz, name, _broken(ValueError("no such glyph")))
+    said = f"minidiff: x{ending}: cannot be drawn (ValueError: no such glyph); the samples are in x-1.npz\n"
+    assert say(capsys, *command, f"x{ending}") == (1, "", said)                       # x.npz was there, and stays
+    assert np.array_equal(_samples("x-1.npz"), _samples("x.npz"))
+    for name in ("class_grid", "animation"):
+        monkeypatch.setattr(viz, name, _broken(KeyboardInterrupt()))
+    assert say(capsys, *command, f"x{ending}") == (130, "", "minidiff: interrupted; the samples are in x-2.npz\n")
+    assert np.array_equal(_samples("x-2.npz"), _samples("x.npz"))
+
+
+def test_samples_and_figures_are_saved_before_the_card_is_drawn(here: Path, run: Path, capsys: pytest.CaptureFixture[str],
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    from minidiff import data, viz
+
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda name, split="train", limit=None: load(name, split, limit=600 if split == "train" else 200))
+    monkeypatch.setattr(viz, "report_card", _broken(MemoryError()))
+    command = ("evaluate", run, "--n", 100, "--steps", 1, "--reference", "glyphs", "--card", "card.png", "--json", "v.json")
+    status, _, err = say(capsys, *command)
+    assert (status, err) == (1, "minidiff: card.png: cannot be drawn (MemoryError); the samples are in card.npz\n")
+    assert _samples("card.npz").shape == (100, 1, 32, 32) and json.loads(Path("v.json").read_text())["n"] == 100
+    status, _, err = say(capsys, "evaluate", "card.npz", "--reference", "glyphs", "--card", "again.png")
+    assert (status, err) == (1, "minidiff: not enough memory; ask for less, such as a smaller --batch, --n or --per-class\n")
+    assert sorted(path.name for path in here.iterdir()) == ["card.npz", "v.json"]
+
+
+def test_a_demos_samples_are_saved_before_they_are_drawn(here: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    from minidiff import viz
+    from minidiff.errors import Failed
+    from minidiff.train.demo import SAMPLING, draw
+
+    shutil.copytree(run, here / "run")
+    monkeypatch.setitem(SAMPLING, "steps", 2)
+    monkeypatch.setattr(viz, "class_grid", _broken(ValueError("no such glyph")))
+    with pytest.raises(Failed, match=r"digits\.png: cannot be drawn \(ValueError: no such glyph\); the samples are in .*/digits\.npz$"):
+        draw(here)
+    assert _samples("digits.npz").shape == (100, 1, 32, 32)
+
+
+@pytest.mark.parametrize("command", [
+    "sample RUN --out a.png", "sample RUN --out a.npz", "sample RUN --out a.gif", "evaluate RUN --n 100 --json v.json --reference none"])
+def test_samples_that_are_not_finite_are_one_line_and_status_1(here: Path, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+                                                               command: str) -> None:
+    from minidiff import diffusion
+
+    sample = diffusion.sample
+
+    def broken(*args: Any, **options: Any) -> np.ndarray:
+        images = np.array(sample(*args, **options))
+        images[3, 0, 0, 0], images[7] = np.inf, np.nan
+        return images
+
+    monkeypatch.setattr(diffusion, "sample", broken)
+    status, out, err = say(capsys, *command.replace("RUN", str(run)).split(), "--steps", 1)
+    assert (status, out) == (1, "")
+    assert err.startswith("minidiff: 2 of 100 samples are not finite (NaN or infinity); ") and err.count("\n") == 1
+    assert not list(here.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:viz. no font")
+def test_a_class_may_have_any_name(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays, meta = checkpoint.load(run / "model.npz")
+    checkpoint.save("$m_$.npz", arrays, {**meta, "classes": ["$x_$", "a$b$", "\\$", "_", "é", "\n", "\udce9", "%s", "{}", "'"]})
+    for out in ("a.png", "a.gif"):
+        status, said, _ = say(capsys, "sample", "$m_$.npz", "--per-class", 1, "--steps", 1, "--out", out)
+        assert status == 0 and said.startswith(f"wrote {out}: 10 images")
+
+
 def test_a_checkpoint_that_is_cut_is_refused(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = (run / "model.npz").read_bytes()
     (here / "cut.npz").write_bytes(content[:-100])
@@ -392,6 +493,7 @@ def test_summary_prints_the_reports_lines(capsys: pytest.CaptureFixture[str]) ->
     status, out, _ = say(capsys, "summary")
     assert status == 0
     assert "Created DownBlock: in_chs=32, out_chs=64, spatial_reduction=2x\n" in out
+    assert "Created UpBlock: in_chs=128, skip_chs=64, out_chs=64, spatial_increase=2x\n" in out
     assert "Total trainable parameters: 957,513\n" in out
     assert "Approximate memory usage: 11.0 MB\n" in out
 
@@ -406,6 +508,21 @@ def test_plot_draws_one_run_or_compares_several(here: Path, run: Path, capsys: p
                                                 runs: int) -> None:
     assert say(capsys, "plot", *[run, run / "metrics.jsonl"][:runs], "--out", "loss.svg") == (0, "wrote loss.svg\n", "")
     assert (here / "loss.svg").read_text().startswith("<?xml")
+
+
+def test_held_out_losses_of_one_run_are_drawn_alone(here: Path, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from minidiff import viz
+
+    drawn: list[dict] = []
+    compare = viz.compare_curves
+    monkeypatch.setattr(viz, "compare_curves", lambda curves, **options: drawn.append(curves) or compare(curves, **options))
+    assert say(capsys, "plot", run, "--validation", "--out", "loss.png") == (0, "wrote loss.png\n", "")
+    assert list(drawn[0]) == ["small"] and len(drawn[0]["small"][0]) == 1
+
+
+def test_too_little_memory_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minidiff.train.runs.main_runs", _broken(MemoryError("Unable to allocate 7 EiB")))
+    assert say(capsys, "runs") == (1, "", "minidiff: not enough memory (Unable to allocate 7 EiB); ask for less, such as a smaller --batch, --n or --per-class\n")
 
 
 @pytest.mark.parametrize(("option", "kind"), [((), np.float32), (("--half",), np.float16)])
@@ -426,8 +543,54 @@ def test_import_makes_a_model_or_says_what_does_not_fit(here: Path, run: Path, c
     status, out, err = say(capsys, "import", "w.npz", "--config", run, "--set", "model.channels=8,16,16", "--out", "other.npz")
     assert status == 2 and not (here / "other.npz").exists()
     assert "\ndifferent   downs.0.conv1.conv.weight is (8, 8, 3, 3) in the file, (16, 8, 3, 3) in the network\n" in out
-    assert err == (f"minidiff: import: w.npz does not fit this network of preset tiny: 0 missing, 0 unexpected, {out.count('different   ')} of another "
+    assert err == (f"minidiff: import: w.npz does not fit this network of preset tiny: {out.count('different   ')} of another "
                    "shape or type; nothing was written\n")
+
+
+def _pets(folder: Path, classes: tuple[str, ...], mode: str = "RGB") -> Path:
+    """A folder of two images of noise for each class."""
+    from PIL import Image
+
+    for k, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for i in range(2):
+            pixels = np.random.default_rng(10 * k + i).integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).convert(mode).save(folder / name / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1)])
+def test_import_takes_channels_classes_and_their_names_from_a_folder(here: Path, capsys: pytest.CaptureFixture[str], mode: str, channels: int) -> None:
+    _pets(here / "pets", ("bird", "cat", "dog"), mode)
+    size = {"channels": [8, 16], "condition": "film", "time_dim": 8}
+    np.savez("w.npz", **models.build({"in_channels": channels, "num_classes": 3, **size}).state_dict())
+    network = ("--preset", "tiny", "--set", "model.channels=8,16", "model.time_dim=8", "model.patch=1")
+    assert say(capsys, "import", "w.npz", "--data", "pets", *network, "--out", "model.npz")[0] == 0
+    assert checkpoint.load_model("model.npz").classes == ("bird", "cat", "dog")
+    assert say(capsys, "sample", "model.npz", "--classes", "dog", "--per-class", 1, "--steps", 1, "--out", "a.png")[0] == 0
+    for field, value, has in (("num_classes", 5, "pets has 3 classes"), ("in_channels", 2, f"the images of pets have {channels}")):
+        status, out, err = say(capsys, "import", "w.npz", "--data", "pets", *network, f"model.{field}={value}", "--out", "b.npz")
+        assert (status, out, err) == (2, "", f"minidiff: import: model.{field} is {value}, and {has}; leave one of them out\n")
+    assert say(capsys, "import", "w.npz", *network, "model.num_classes=3", f"model.in_channels={channels}", "--out", "n.npz")[0] == 0
+    assert checkpoint.load_model("n.npz").classes == ("0", "1", "2")
+    assert not Path("b.npz").exists()
+
+
+def test_import_names_the_classes_of_a_data_set(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("w.npz", **checkpoint.load(run / "model.npz")[0]["model"])
+    assert say(capsys, "import", "w.npz", "--config", run, "--data", "fashion-mnist", "--out", "model.npz")[0] == 0
+    assert checkpoint.load_model("model.npz").classes[-1] == "Ankle boot"
+
+
+def test_a_model_of_weights_that_are_not_finite_is_refused_by_every_command(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays, meta = checkpoint.load(run / "model.npz")
+    arrays["model"]["init.conv.bias"][:] = np.nan
+    checkpoint.save("bad.npz", arrays, meta)
+    for command in ("sample bad.npz --out a.png", "evaluate bad.npz", "export bad.npz --out a.npz", "export bad.npz --half --out a.npz",
+                    "train --data glyphs --preset tiny --out new --start bad.npz --set model.channels=8,8,16 model.time_dim=8 model.patch=1 model.target=eps"):
+        status, out, err = say(capsys, *command.split())
+        assert (status, out, err) == (2, "", "minidiff: bad.npz: init.conv.bias holds NaN or infinity (8 of 8 numbers); the model cannot be used\n")
+    assert sorted(path.name for path in here.iterdir()) == ["bad.npz"]
 
 
 def test_runs_are_listed_with_what_became_of_them(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -625,6 +788,7 @@ def test_evaluate_holds_samples_against_a_data_set_and_draws_a_card(here: Path, 
 def test_samples_that_are_there_take_no_options_of_a_sampler(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert say(capsys, "sample", run, "--classes", "1", "--per-class", 2, "--steps", 1, "--out", "x.npz")[0] == 0
     assert say(capsys, "evaluate", "x.npz", "--reference", "none")[0] == 0
-    for options, name in ((("--steps", 5), "steps"), (("--guidance", 0), "guidance"), (("--no-clip",), "no-clip"), (("--style", "slant=1"), "style")):
+    for options, name in ((("--steps", 5), "steps"), (("--guidance", 0), "guidance"), (("--no-clip",), "no-clip"), (("--style", "slant=1"), "style"),
+                          (("--n", 5), "n"), (("--seed", 1, "--precision", "tf32"), "precision, --seed"), (("--device", "cuda"), "device")):
         status, _, err = say(capsys, "evaluate", "x.npz", *options)
-        assert (status, err) == (2, f"minidiff: evaluate: x.npz holds samples, which --{name} cannot change; it is for models\n")
+        assert (status, err) == (2, f"minidiff: evaluate: x.npz holds samples, which --{name} cannot change: only for models\n")

@@ -24,6 +24,13 @@ def test_a_number_in_the_readme_is_the_recorded_one(source, text):
     assert text == quotes.measured(source, ROOT), "minidiff book --numbers writes it anew"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=quotes.PAGES)
+def test_no_marker_is_shown_to_readers(page):
+    """In Markdown a comment inside of code is shown as it is typed; of a comment and a code span, the one that begins first counts."""
+    found = re.finditer(r"```.*?```|(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`)|<!--.*?-->", page.read_text(encoding="utf-8"), flags=re.S)
+    assert [code[0] for code in found if code[0].startswith("`") and "<!--" in code[0]] == []
+
+
 def test_the_recorded_checks_all_passed():
     """The README says "all"."""
     found = json.loads((ROOT / "chapters" / "results" / "gradcheck.json").read_text())

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from io import BytesIO
 
 import matplotlib
@@ -16,7 +17,8 @@ from PIL import Image, ImageSequence
 from minidiff import viz
 from minidiff.errors import BadInput
 from minidiff.tensor import tensor
-from minidiff.viz import curves, files, layout
+from minidiff.viz import curves, files, layout, style
+from minidiff.viz import text as text_of_viz
 
 
 def uniform(*shape, seed=7):
@@ -281,6 +283,79 @@ def test_every_text_lies_inside_its_figure_and_on_no_other(name_and_figure):
     for (key, a), (other, b) in itertools.combinations(boxes.items(), 2):
         apart = a.x1 <= b.x0 + 1 or b.x1 <= a.x0 + 1 or a.y1 <= b.y0 + 3 or b.y1 <= a.y0 + 3
         assert apart, (key, other)
+
+
+DOLLARS = ["$x_$", "a$b$", "\\$", r"$\frac$", "$", "$\n$"]
+
+NAMED = {
+    "class_grid": lambda: viz.class_grid(uniform(6, 1, 8, 8), range(6), DOLLARS, "of $x_$"),
+    "sample_sheet": lambda: viz.sample_sheet(uniform(6, 1, 8, 8), range(6), class_names=DOLLARS, columns=6, title="$x_$"),
+    "sample_sheet with captions": lambda: viz.sample_sheet(uniform(6, 1, 8, 8), range(6), class_names=DOLLARS, columns=2),
+    "forward_strip": lambda: viz.forward_strip(NOISE, STEPS[::-1], title="$x_$"),
+    "film_strip": lambda: viz.film_strip(NOISE[:1], STEPS, labels=[0], class_names=DOLLARS, title="$x_$ " * 30),
+    "named_rows": lambda: viz.named_rows(NOISE, DOLLARS[:2], ["$x_$"], "$x_$", ("$x_$", DOLLARS + ["."] * 4)),
+    "loss_curve": lambda: viz.loss_curve(N, LOSSES, title="$x_$"),
+    "compare_curves": lambda: viz.compare_curves({name: (N, LOSSES) for name in DOLLARS}, title="$x_$"),
+    "schedule_plot": lambda: viz.schedule_plot({name: ALPHA_BAR for name in DOLLARS}, "$x_$"),
+    "graph": lambda: viz.graph(*named_graph("$x_$"), title="$x_$"),
+}
+
+
+def named_graph(name):
+    x = tensor(np.ones(2), requires_grad=True)
+    return (x * x).sum(), {name: x}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_names_of_users_are_never_mathematics(name):
+    fig = NAMED[name]()
+    render(fig)
+    shown = [text for text in texts(fig) if "x_" in text]
+    assert shown and not any(matplotlib.cbook.is_math_text(text) for text in shown)
+    assert all("$x_$" in text.replace(r"\$", "$") for text in shown)
+
+
+def test_a_dollar_is_as_wide_in_a_title_as_it_is_drawn():
+    fig = viz.class_grid(uniform(1, 1, 8, 8), [0], title="$a$ and $b$")
+    canvas = FigureCanvasAgg(fig)
+    (title,) = (text for text in fig.findobj(matplotlib.text.Text) if "and" in text.get_text())
+    assert title.get_window_extent(canvas.get_renderer()).width == pytest.approx(style.text_width(title.get_text(), style.TITLE, "bold"), rel=0.03)
+
+
+def test_a_curve_whose_name_begins_with_an_underscore_is_in_the_legend():
+    fig = viz.compare_curves({"_old": (range(3), [3, 2, 1]), "new": (range(3), [2, 1, 0])})
+    assert [text.get_text() for text in fig.axes[0].get_legend().get_texts()] == [" _old: 1", "new: 0"]
+
+
+def test_steps_are_whole_numbers_on_the_axis():
+    fig = viz.loss_curve(range(1, 5), [4, 3, 2, 1])
+    ticks = fig.axes[0].get_xticks()
+    assert (ticks == np.rint(ticks)).all()
+
+
+def test_what_the_font_lacks_is_drawn_in_one_that_has_it(recwarn):
+    """Of the fonts that come with matplotlib, DejaVu Sans Mono alone has a symbol for a telephone recorder, and Serif the letter ue."""
+    fig = viz.class_grid(uniform(2, 1, 8, 8), [0, 1], ["\u2315 or \u1d6b", "e\u0301 is one letter"])
+    render(fig)
+    text = next(text for text in fig.findobj(matplotlib.text.Text) if "or" in text.get_text())
+    families = text.get_fontfamily()
+    assert "\u2315" in text.get_text() and families[0] == "DejaVu Sans" and len(families) >= 3
+    assert "\u00e9 is one letter" in texts(fig)
+    assert matplotlib.rcParams["font.family"] != families and not recwarn
+
+
+def test_what_no_font_has_is_a_box_and_said_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(text_of_viz, "_warned", set())
+    names = ["\U0010fffe and \U0010ffff", "\udce9", "joined\U000e0100", "two\nlines"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fig = viz.class_grid(uniform(4, 1, 8, 8), range(4), names)
+        viz.save(fig, tmp_path / "a.png")
+        viz.save(viz.sample_sheet(uniform(4, 1, 8, 8), range(4), class_names=names), tmp_path / "b.svg")
+    assert [str(warning.message) for warning in caught] == [
+        "viz: no font on this machine has \\udce9 \\U0010fffe \\U0010ffff; \u25a1 is drawn in their place; install a font that has them"
+    ]
+    assert {"\u25a1 and \u25a1", "\u25a1", "joined", "two lines"} <= set(texts(fig))
 
 
 def test_the_readers_own_matplotlib_settings_neither_change_a_picture_nor_are_changed(tmp_path):

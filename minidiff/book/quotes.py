@@ -5,7 +5,8 @@ A page says where each of its numbers comes from, in a comment that no reader se
     recognises <!--= mnist-evaluate.json class_accuracy {:.1%} -->99.6%<!--/--> of them
 
 that is, a record, the way to a value in it, and Python's format; or `len`, how many there are; or "lines FILE FILE", how many
-lines of code. `minidiff book --numbers` writes what stands between the comments, and a test fails where it is not what the
+lines of code. Code is quoted with its backticks in the format, `{}` between two of them: a comment inside of a code span would be
+shown. `minidiff book --numbers` writes what stands between the comments, and a test fails where it is not what the
 record says.
 """
 

@@ -123,6 +123,20 @@ def available() -> list[Entry]:
     return [_entry(name) for name in NAMES]
 
 
+def form(name: str) -> tuple[int, tuple[str, ...]]:
+    """The channels of a data set's images and the names of its classes; of a folder's images one is decoded, others need not be here.
+
+    Raises:
+        BadInput: an unknown name, or a folder that `load` refuses.
+    """
+    if _known(name, folders=True) not in NAMES:
+        images = load(name, limit=1)
+        return 1 if images.images.ndim == 3 else images.images.shape[1], images.classes
+    if name == "cifar10":
+        return 3, cifar10.CLASSES
+    return 1, mnist.SOURCES[name].classes if name in mnist.SOURCES else mnist.MNIST.classes          # glyphs are digits too
+
+
 def _is_folder(name: str) -> bool:
     try:
         return bool(name) and Path(name).expanduser().is_dir()

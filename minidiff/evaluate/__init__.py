@@ -9,12 +9,12 @@ from .judge import Judge, Verdict, check_judgeable, judge_samples, load_judge, w
 from .pupil import Pupils, pupils, teach
 from .recognition import Recognition
 from .report import Measures, Report, evaluate_samples
-from .samples import in_proportion, is_samples, read_samples, write_samples
+from .samples import check_finite, in_proportion, is_samples, kept_until_drawn, read_samples, write_samples
 from .selection import Selection, best_of, clip_score, judge_score
 
 __all__ = [
     "Calibration", "Clip", "ClipReport", "Frechet", "Judge", "Manifolds", "Measures", "Nearest", "Pupils", "Recognition", "Report", "Selection",
-    "Verdict", "best_of", "calibration", "check_judgeable", "clip_score", "confusion_matrix", "diversity", "evaluate_clip", "evaluate_samples",
-    "fit_temperature", "frechet_distance", "in_proportion", "is_samples", "judge_samples", "judge_score", "load_clip", "load_judge", "nearest",
+    "Verdict", "best_of", "calibration", "check_finite", "check_judgeable", "clip_score", "confusion_matrix", "diversity", "evaluate_clip", "evaluate_samples",
+    "fit_temperature", "frechet_distance", "in_proportion", "is_samples", "judge_samples", "judge_score", "kept_until_drawn", "load_clip", "load_judge", "nearest",
     "precision_recall", "pupils", "read_samples", "sample_frechet", "teach", "wilson", "write_samples",
 ]  # fmt: skip

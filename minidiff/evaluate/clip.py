@@ -13,6 +13,7 @@ import importlib
 import json
 import logging
 import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -66,6 +67,12 @@ class Clip:
         return sum(p.numel() for p in self.model.parameters())
 
     @property
+    def activation(self) -> str:
+        """What stands between the layers: "GELU", or "QuickGELU", x σ(1.702 x), with which OpenAI's models were trained."""
+        kinds = {type(part).__name__ for part in self.model.modules()}
+        return ", ".join(sorted(kind for kind in kinds if "GELU" in kind)) or "no GELU"
+
+    @property
     def scale(self) -> float:
         """What the model itself multiplies cosines by before a softmax: learned, and at most 100 in public models."""
         return float(self.model.logit_scale.detach().exp())
@@ -73,7 +80,7 @@ class Clip:
     def describe(self) -> dict[str, Any]:
         """Which model speaks, as plain JSON values."""
         return {"name": self.name, "weights": self.weights, "trained": self.trained, "parameters": self.parameters, "size": list(self.size),
-                "scale": self.scale, "versions": {name: metadata.version(name) for name in ("open_clip_torch", "torch")}}  # fmt: skip
+                "activation": self.activation, "scale": self.scale, "versions": {name: metadata.version(name) for name in ("open_clip_torch", "torch")}}  # fmt: skip
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Sentences as unit vectors.            # N sentences -> (N,D) float32"""
@@ -121,11 +128,11 @@ def load_clip(model: str | Path, weights: str | Path | None = None, device: str 
     model      a name that open_clip knows, such as "ViT-B-32", or a configuration file (.json)
     weights    a file (.safetensors, .pt, .pth, .bin), read as numbers alone, never as a pickle that could run code; a tag that
                open_clip knows, such as "openai", if its file is on this machine; or "random", to try the path without weights.
-               OpenAI's own weights belong to the models with -quickgelu in their name
+               OpenAI's own weights, given as a file, belong to the models with -quickgelu in their name
     device     one of PyTorch's, "cpu" or "cuda"
 
-    Raises BadInput where open_clip is missing, for a name that it does not know, weights that are not here or do not fit, and
-    a tokenizer that would have to be downloaded.
+    Raises BadInput where open_clip is missing, for a name that it does not know, weights that are not here, do not fit or were
+    trained with QuickGELU where the model has GELU, and a tokenizer that would have to be downloaded.
     """
     open_clip, torch = _open_clip(), _torch()
     name = _registered(open_clip, model)
@@ -137,6 +144,8 @@ def load_clip(model: str | Path, weights: str | Path | None = None, device: str 
         tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:
         raise BadInput(f"clip: the tokenizer of {name} is not at hand ({_first_line(error)}); models with CLIP's own, such as ViT-B-32, bring it along") from None
+    if file is not None and options is None:
+        _check_activation(open_clip, name, file, network)
     said = RANDOM if file is None else file.name if options is None else str(weights)
     return Clip(name, said, network.eval(), preprocess, tokenizer, device)
 
@@ -178,7 +187,44 @@ def _weights(open_clip: Any, name: str, weights: str | Path | None) -> tuple[Pat
     if path.suffix not in ENDINGS:
         hint = f"; inflate it first: xz -dk {path.name}" if path.suffix == ".xz" else ""
         raise BadInput(f"clip: {weights}: unknown ending '{path.suffix}'; weights are {', '.join(ENDINGS)}{hint}")
-    return path.resolve(), None
+    if _is_torchscript(path):
+        raise BadInput(f"clip: {path.name} is a TorchScript archive, which holds code beside the numbers; make a file of its numbers alone: "
+                       f"safetensors.torch.save_file(torch.jit.load('{path.name}', 'cpu').state_dict(), '{path.stem}.safetensors')")  # fmt: skip
+    return path.absolute(), None                          # not resolved: the files of Hugging Face's cache are links, and have no endings
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether a .pt file is a program with its weights, as torch.jit.save writes it; torch.save's archives hold no constants.pkl."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _check_activation(open_clip: Any, name: str, file: Path, network: Any) -> None:
+    """Raises BadInput where a file's weights were trained with QuickGELU, and the model of this name has GELU.
+
+    A file does not say its activation, and with the wrong one everything works, a little worse. OpenAI's files can be told
+    by their numbers: the weights of linear layers and convolutions were rounded to half precision, those of embeddings were not.
+    """
+    better = quick_gelu_name(open_clip, name)
+    if better and (any(word in file.name.lower() for word in ("openai", "quickgelu")) or _rounded_as_openais(network)):
+        raise BadInput(f"clip: {file.name} holds weights that were trained with QuickGELU, as OpenAI's were, and {name} has GELU; give --clip {better}")
+
+
+def quick_gelu_name(open_clip: Any, name: str) -> str:
+    """The name of the same model with QuickGELU, or nothing where there is none."""
+    return better if (better := f"{name}-quickgelu") in open_clip.list_models() else ""
+
+
+def _rounded_as_openais(network: Any) -> bool:
+    torch = _torch()
+
+    def rounded(*kinds: Any) -> bool:
+        return all(torch.equal(part.weight, part.weight.half().to(part.weight.dtype)) for part in network.modules() if isinstance(part, kinds))
+
+    return rounded(torch.nn.Linear, torch.nn.Conv2d) and not rounded(torch.nn.Embedding)
 
 
 def _tagged(open_clip: Any, name: str, tag: str) -> tuple[Path, dict[str, Any]]:
@@ -194,7 +240,9 @@ def _tagged(open_clip: Any, name: str, tag: str) -> tuple[Path, dict[str, Any]]:
         cached = importlib.import_module("huggingface_hub").try_to_load_from_cache(repository, file)
         if isinstance(cached, str):
             return Path(cached), noted
-    raise BadInput(f"clip: the weights '{tag}' of {name} are not on this machine; fetch {url} and put it at {ours}, or give the file itself as weights")
+    better = quick_gelu_name(open_clip, name) if noted.get("quick_gelu") else ""
+    of = f" of {better}" if better else ""                # a file does not tell its activation
+    raise BadInput(f"clip: the weights '{tag}' of {name} are not on this machine; fetch {url} and put it at {ours}, or give the file itself as weights{of}")
 
 
 def _network(open_clip: Any, name: str, file: Path | None, noted: dict[str, Any] | None, device: str) -> tuple[Any, Any]:

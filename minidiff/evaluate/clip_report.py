@@ -142,7 +142,7 @@ class ClipReport:
 
     def _who(self) -> str:
         m = self.model
-        return f"{m['name']}, {m['weights']} ({m['parameters']:,} parameters, {m['size'][0]}x{m['size'][1]} pixels)"
+        return f"{m['name']}, {m['weights']} ({m['parameters']:,} parameters, {m['size'][0]}x{m['size'][1]} pixels, {m['activation']})"
 
     def _caution(self) -> str:
         """What the figures are worth, by the controls."""

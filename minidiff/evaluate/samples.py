@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import BadInput
+from ..errors import BadInput, Failed
 from ..files import UNREADABLE, atomic_path
 
 
@@ -52,7 +54,7 @@ def is_samples(path: str | Path) -> bool:
 
 
 def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """images and labels of an archive. Raises BadInput for what is not as `minidiff sample` writes it."""
+    """images and labels of an archive. Raises BadInput for what is not as `minidiff sample` writes it; warns of images without a negative number."""
     form = "it must hold images float (N,C,H,W) in [-1,1] and labels integer (N,), as minidiff sample writes them"
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -61,12 +63,19 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         raise BadInput(f"{path}: {error.args[0]}; {form}") from None
     except (OSError, AttributeError, *UNREADABLE):
         raise BadInput(f"{path}: cut, damaged or pickled; {form}") from None
+    bytes_ = "; x / 127.5 - 1 makes [-1, 1] of 0 … 255"
     kinds = images.dtype.kind == "f" and labels.dtype.kind in "iu"
     if not kinds or images.ndim != 4 or labels.shape != images.shape[:1] or images.size == 0:
         found = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}"
-        raise BadInput(f"{path}: {found}; {form}")
-    if not (np.isfinite(images).all() and np.abs(images).max() <= 1.0 + 1e-5):
-        raise BadInput(f"{path}: images run {images.min():g} … {images.max():g}; {form}")
+        raise BadInput(f"{path}: {found}; {form}{bytes_ if images.dtype == np.uint8 else ''}")
+    if broken := int((~np.isfinite(images)).reshape(len(images), -1).any(1).sum()):
+        raise BadInput(f"{path}: {broken:,} of {len(images):,} images are not finite (NaN or infinity); {form}")
+    low, high = images.min(), images.max()
+    if max(-low, high) > 1.0 + 1e-5:
+        raise BadInput(f"{path}: images run {low:g} … {high:g}; {form}{bytes_ if low >= 0 and high > 2 else ''}")
+    if low >= 0:
+        warnings.warn(f"{path}: images run {low:g} … {high:g}, and are read as those of [-1, 1], where black is -1; if 0 is black in them, "
+                      "2 x - 1 makes them so", stacklevel=2)  # fmt: skip
     return images, labels.astype(np.int64, copy=False)
 
 
@@ -91,3 +100,42 @@ def write_samples(path: str | Path, labels: np.ndarray, parts: Iterable[np.ndarr
         with archive.open("labels.npy", "w") as file:
             np.lib.format.write_array(file, np.asarray(labels, np.int64), allow_pickle=False)
     return path
+
+
+def check_finite(images: np.ndarray) -> None:
+    """Raises Failed where samples that were just drawn hold NaN or infinity.            # (N,C,H,W)"""
+    finite = np.isfinite(images).reshape(len(images), -1).all(1)
+    if not finite.all():
+        raise Failed(f"{(~finite).sum():,} of {len(images):,} samples are not finite (NaN or infinity); the sampler has left the range of "
+                     "numbers: less guidance or another sampler would do")  # fmt: skip
+
+
+@contextmanager
+def kept_until_drawn(picture: Path, images: np.ndarray, labels: np.ndarray) -> Iterator[None]:
+    """Samples are in an archive beside `picture` while a picture is made of them inside, and stay there if that fails.
+
+    The archive is named as the picture, with the ending .npz, and with a number if there is such a file already.
+
+    Raises Failed, or BadInput where that is what happened inside, with the name of the archive.
+    """
+    kept = picture.with_suffix(".npz")
+    for number in range(1, 10_000):
+        if not kept.exists():
+            break
+        kept = picture.with_name(f"{picture.stem}-{number}.npz")
+    try:
+        write_samples(kept, labels, [images])
+    except OSError:
+        where = ""                                            # no room for them: the picture may be small enough
+    else:
+        where = f"; the samples are in {kept}"
+    try:
+        yield
+    except (BadInput, Failed) as error:
+        raise type(error)(f"{error}{where}") from error
+    except Exception as error:
+        said = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise Failed(f"{picture}: cannot be drawn ({said}){where}") from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted{where}") from None
+    kept.unlink(missing_ok=True)

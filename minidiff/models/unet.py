@@ -111,7 +111,7 @@ class UpBlock(Module):
 
     def describe(self) -> str:
         channels = f"in_chs={self.in_chs}, skip_chs={self.skip_chs}, out_chs={self.out_chs}"
-        return f"UpBlock: {channels}, spatial_expansion=2x"
+        return f"UpBlock: {channels}, spatial_increase=2x"
 
 
 class UNet(Module):

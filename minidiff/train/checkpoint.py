@@ -193,7 +193,8 @@ def load_model(name_or_path: str | Path, device: str = "cpu") -> Loaded:
     """Load a model to sample from: by path, by run folder, or by the name of a bundled model. RUN/best is the run's best.
 
     Takes the averaged (EMA) weights where there are any and widens half precision to float32. Raises BadInput when
-    the file is no checkpoint, or belongs to another architecture (the message names the parameters that differ).
+    the file is no checkpoint, belongs to another architecture (the message names the parameters that differ), or holds
+    weights that are NaN or infinite.
     """
     from ..diffusion import make_schedule
     from ..models import build
@@ -201,16 +202,23 @@ def load_model(name_or_path: str | Path, device: str = "cpu") -> Loaded:
 
     path = find(name_or_path)
     arrays, meta = load(path)
-    weights = arrays.get("ema") or arrays.get("model")
-    if not weights or not isinstance(meta.get("model"), dict) or not isinstance(meta.get("schedule"), dict):
-        raise BadInput(f"{path}: a minidiff checkpoint, but not one of a diffusion model")
+    weights = _sampling_weights(path, arrays, meta)
     try:
         model = build(meta["model"])
     except TypeError as error:
         raise BadInput(f"{path}: written by another architecture: {error}") from None
     load_weights(model, weights, path)
+    _check_finite(weights, path)
     config = Config.from_json(meta["config"]) if meta.get("config") else None
     return Loaded(model.to(device).eval(), make_schedule(**meta["schedule"]), config, meta, path)
+
+
+def _sampling_weights(path: Path, arrays: Arrays, meta: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The weights that one samples with: the averaged ones where there are any. Raises BadInput where there are none."""
+    weights = arrays.get("ema") or arrays.get("model")
+    if not weights or not isinstance(meta.get("model"), dict) or not isinstance(meta.get("schedule"), dict):
+        raise BadInput(f"{path}: a minidiff checkpoint, but not one of a diffusion model")
+    return weights
 
 
 def load_weights(model: Any, weights: Mapping[str, np.ndarray], path: str | Path) -> None:
@@ -223,6 +231,19 @@ def load_weights(model: Any, weights: Mapping[str, np.ndarray], path: str | Path
         raise BadInput(f"{path}: {error}") from None            # "written by another architecture: missing …"
 
 
+def not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Of each array with NaN or infinity its name, how many such numbers it has, and of how many."""
+    bad = {name: int(a.size - np.isfinite(a).sum()) for name, a in arrays.items() if a.dtype.kind in "fc"}
+    return [f"{name} holds NaN or infinity ({count:,} of {arrays[name].size:,} numbers)" for name, count in bad.items() if count]
+
+
+def _check_finite(weights: Mapping[str, np.ndarray], path: Path) -> None:
+    """Raises BadInput for weights with which a network computes nothing but NaN."""
+    if faults := not_finite(weights):
+        more = f", and {len(faults) - 1} arrays more" if len(faults) > 1 else ""
+        raise BadInput(f"{path}: {faults[0]}{more}; the model cannot be used")
+
+
 def export(source: str | Path, target: str | Path, half: bool = True) -> Path:
     """Write the sampling weights of ``source`` alone to ``target``, in float16 unless ``half`` is false.
 
@@ -231,11 +252,13 @@ def export(source: str | Path, target: str | Path, half: bool = True) -> Path:
     """
     path = find(source)
     arrays, meta = load(path)
-    weights = {k: v for k, v in (arrays.get("ema") or arrays["model"]).items() if not k.startswith("ema.")}
+    weights = {k: v for k, v in _sampling_weights(path, arrays, meta).items() if not k.startswith("ema.")}
+    _check_finite(weights, path)
     if half:
-        weights = {k: v.astype(np.float16) if v.dtype.kind == "f" else v for k, v in weights.items()}
+        with np.errstate(over="ignore"):                  # it is said below
+            weights = {k: v.astype(np.float16) if v.dtype.kind == "f" else v for k, v in weights.items()}
         overflow = [k for k, v in weights.items() if v.dtype.kind == "f" and not np.isfinite(v).all()]
         if overflow:
-            raise BadInput(f"{path}: {overflow[0]} does not fit half precision; export with half=False")
+            raise BadInput(f"{path}: {overflow[0]} does not fit half precision, whose numbers end at 65,504; export in float32")
     kept = ("model", "schedule", "config", "classes", "style", "step", "epoch", "start", "held_out_loss")
     return save(target, {"model": weights}, {"kind": "weights", **{k: meta[k] for k in kept if k in meta}})

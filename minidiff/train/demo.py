@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import data, diffusion, viz
 from ..errors import BadInput
+from ..evaluate import check_finite, kept_until_drawn
 from . import checkpoint, records
 from .config import preset
 from .folder import check_writable, clear
@@ -76,6 +77,12 @@ def draw(out: Path, seed: int = 0) -> dict[str, str]:
     film = Film(len(labels), diffusion.time_steps(loaded.schedule.T, SAMPLING["steps"]))
     images = diffusion.sample(loaded.model, loaded.schedule, labels, guidance=guidance, seed=seed, callback=film,
                               **SAMPLING)
+    check_finite(images)
+    with kept_until_drawn(out / "digits.png", images, labels):
+        return _drawn(out, loaded, images, labels, film, seed)
+
+
+def _drawn(out: Path, loaded: checkpoint.Loaded, images: np.ndarray, labels: np.ndarray, film: Film, seed: int) -> dict[str, str]:
     first = np.arange(0, len(labels), 10)                    # one sample of each class
     made = {
         "digits.png": "100 new digits, ten of each class",

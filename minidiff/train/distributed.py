@@ -33,7 +33,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array
-from ..errors import BadInput
+from ..errors import BadInput, Failed
 from ..tensor import Tensor
 
 # Set by the launchers of MPICH, Open MPI and Slurm for each process they start: how many there are.
@@ -269,10 +269,10 @@ def ending_all(group: Ranks) -> Iterator[None]:
             raise
         if os.environ.get("MINIDIFF_TRACEBACK") == "1":
             traceback.print_exc()
-        expected = isinstance(error, BadInput)
+        expected = isinstance(error, (BadInput, Failed))
         if expected and not group.first:
             time.sleep(PATIENCE)
         who = "" if group.first else f"rank {group.rank} of {group.size}: "
         said = str(error) if expected else f"{type(error).__name__}: {error}"
         print(f"minidiff: {who}{' '.join(said.split())}", file=sys.stderr, flush=True)
-        group.abort(2 if expected else 128 + 2 if isinstance(error, KeyboardInterrupt) else 1)
+        group.abort(2 if isinstance(error, BadInput) else 128 + 2 if isinstance(error, KeyboardInterrupt) else 1)

@@ -7,20 +7,20 @@ PyTorch's own files (.pt, .pth, .bin) are pickles, and unpickling runs whatever 
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import models
+from .. import data, models
 from ..diffusion import make_schedule
 from ..errors import BadInput
 from . import checkpoint
 from .config import Config
 
-PREFIXES = ("module.", "_orig_mod.", "model.")        # what DataParallel, torch.compile and trainers put before every name
 KINDS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?"}
 
 
@@ -81,30 +81,39 @@ class Match:
     missing: list[str] = field(default_factory=list)               # of the network, in no array: "NAME SHAPE"
     unexpected: list[str] = field(default_factory=list)            # arrays that the network does not have
     different: list[str] = field(default_factory=list)             # of another shape or kind of number
-    prefix: str = ""                                               # what was taken off every name
+    not_finite: list[str] = field(default_factory=list)            # with NaN or infinity among their numbers
+    prefix: str = ""                                               # what stands before the network's names, and was removed
+    left_out: list[str] = field(default_factory=list)              # arrays without that prefix: not the network's
 
     @property
     def complete(self) -> bool:
         """Whether every parameter fits."""
-        return not (self.missing or self.unexpected or self.different)
+        return not (self.missing or self.unexpected or self.different or self.not_finite)
 
     @property
     def counts(self) -> str:
         """What does not fit, counted, in words."""
-        return f"{len(self.missing)} missing, {len(self.unexpected)} unexpected, {len(self.different)} of another shape or type"
+        kinds = ((self.missing, "missing"), (self.unexpected, "unexpected"), (self.different, "of another shape or type"), (self.not_finite, "not finite"))
+        return ", ".join(f"{len(entries)} {words}" for entries, words in kinds if entries)
 
     def __str__(self) -> str:
-        lines = [f"taken off every name: {self.prefix}"] if self.prefix else []
+        lines = [f"prefix      {self.prefix} (removed)"] if self.prefix else []
         lines.append(f"fitting     {len(self.fitting)} arrays")
-        for title, entries in (("missing", self.missing), ("unexpected", self.unexpected), ("different", self.different)):
+        for title, entries in (("missing", self.missing), ("unexpected", self.unexpected), ("different", self.different),
+                               ("not finite", self.not_finite), ("left out", self.left_out)):  # fmt: skip
             lines += [f"{title:<11} {entry}" for entry in entries]
         return "\n".join(lines)
 
 
 def compare(expected: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> Match:
-    """Which arrays fit, which are missing, unexpected, or of another shape; a prefix that all names share is taken off."""
+    """Which arrays fit, and which are missing, unexpected, of another shape, or hold NaN or infinity.
+
+    A prefix of the network's names (`module.`, `_orig_mod.`, `ema_model.` …) is removed. Arrays without it belong to the
+    wrapper (counters such as `n_averaged`) or to another network, and are left out.
+    """
     match = Match(prefix=_prefix(expected, given))
-    given = {name.removeprefix(match.prefix): array for name, array in given.items()}
+    match.left_out = [f"{name} {array.shape}" for name, array in given.items() if not name.startswith(match.prefix)]
+    given = {name.removeprefix(match.prefix): array for name, array in given.items() if name.startswith(match.prefix)}
     for name, want in expected.items():
         if name not in given:
             match.missing.append(f"{name} {want.shape}")
@@ -113,42 +122,66 @@ def compare(expected: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray])
         elif given[name].dtype.kind != want.dtype.kind:
             match.different.append(f"{name} holds {given[name].dtype} in the file, {want.dtype} in the network")
         else:
-            match.fitting[name] = given[name].astype(want.dtype)
+            with np.errstate(over="ignore"):                        # of float64 numbers beyond float32's range: infinite, and said below
+                array = given[name].astype(want.dtype)
+            if faults := checkpoint.not_finite({name: array}):
+                match.not_finite += faults
+            else:
+                match.fitting[name] = array
     match.unexpected = [f"{name} {array.shape}" for name, array in given.items() if name not in expected]
     return match
 
 
-def _prefix(expected: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """The wrappers' words before every name, one after the other, as long as no name is the network's own."""
-    prefix = ""
-    while given and not any(name.removeprefix(prefix) in expected for name in given):
-        more = next((p for p in PREFIXES if all(name.startswith(prefix + p) for name in given)), "")
-        if not more:
-            return ""
-        prefix += more
-    return prefix
+def _prefix(expected: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> str:
+    """What wrappers have put before the network's names, up to a dot; "" where most names of the network have no such prefix.
+
+    A file may hold several networks, such as a model and the moving average of its weights. Taken is the one with most
+    arrays that fit; of equals the average (`ema` in its prefix), since it is what one samples with; else the one without a
+    prefix, or the first.
+    """
+    names: Counter[str] = Counter()                       # of the network's, by what stands before them
+    fits: Counter[str] = Counter()
+    for name, array in given.items():
+        parts = name.split(".")
+        for k in range(len(parts)):
+            if (inner := ".".join(parts[k:])) in expected:
+                prefix = name.removesuffix(inner)
+                names[prefix] += 1
+                fits[prefix] += array.shape == expected[inner].shape
+    likely = [prefix for prefix, count in names.items() if 2 * count > len(expected)]
+    return max(likely, key=lambda prefix: (fits[prefix], names[prefix], "ema" in prefix, not prefix), default="")
 
 
 # ------------------------------------------------------------------------------------------------ the model
 
-def import_weights(path: str | Path, config: Config, channels: int, out: str | Path) -> Match:
+def import_weights(path: str | Path, config: Config, channels: int, out: str | Path, classes: Sequence[str] = ()) -> Match:
     """Make the arrays in ``path`` a model of this recipe in ``out``, ready to sample from, if all fit; else write nothing.
 
-    channels: of the images, as the data set of the recipe has them.
+    channels: of the images, as the data set of the recipe has them. classes: their names, where they are known.
     """
-    model = models.build({"in_channels": channels, "image_size": config.image_size,
-                          **({"style_dim": len(config.style)} if config.style else {}), **config.model})
+    given = {"in_channels": channels, "image_size": config.image_size, "num_classes": len(classes), "style_dim": len(config.style)}
+    model = models.build({**{name: value for name, value in given.items() if value}, **config.model})
     match = compare(model.state_dict(), read(path))
     if match.complete:
         meta = {"kind": "weights", "config": config.to_json(), "model": model.config, "schedule": make_schedule(**config.schedule).config,
-                "imported": Path(path).name, "step": 0, "epoch": 0.0}
+                **({"classes": list(classes)} if classes else {}), "imported": Path(path).name, "step": 0, "epoch": 0.0}
         checkpoint.save(out, {"model": match.fitting}, meta)
     return match
 
 
-def main_import(path: str, config: Config, out: Path) -> int:
-    """``minidiff import FILE --preset NAME --out model.npz``"""
-    match = import_weights(path, config, 3 if config.data == "cifar10" else 1, out)
+def main_import(path: str, config: Config, out: Path, chosen: bool = False) -> int:
+    """``minidiff import FILE --preset NAME --out model.npz``
+
+    chosen: the data set was named, and is not the recipe's usual one; then a recipe that contradicts it is refused.
+    """
+    channels, classes = data.form(config.data)
+    if (asked := config.model.get("num_classes", len(classes))) != len(classes):
+        if chosen:
+            raise BadInput(f"import: model.num_classes is {asked}, and {config.data} has {len(classes)} classes; leave one of them out")
+        classes = ()                                      # of a data set that is not named: its classes are numbered
+    if chosen and (asked := config.model.get("in_channels", channels)) != channels:
+        raise BadInput(f"import: model.in_channels is {asked}, and the images of {config.data} have {channels}; leave one of them out")
+    match = import_weights(path, config, channels, out, classes)
     print(match)
     if not match.complete:
         raise BadInput(f"import: {path} does not fit this network of preset {config.preset}: {match.counts}; nothing was written")

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import backend, data, diffusion, models, optim
 from ..autograd import no_grad
-from ..errors import BadInput
+from ..errors import BadInput, Failed
 from ..philox import Rng
 from . import checkpoint, folder, records, signals
 from .config import FREE_ON_RESUME, Config
@@ -339,7 +339,8 @@ class Trainer:
                 try:
                     self._sheet()
                 except Exception as error:                # hours of training are worth more than a picture of them
-                    self.progress.say(f"step {self.step}: no sample sheet ({type(error).__name__}: {error})")
+                    said = str(error) if isinstance(error, (BadInput, Failed)) else f"{type(error).__name__}: {error}"
+                    self.progress.say(f"step {self.step}: no sample sheet ({said})")
             if not self.config.validate:
                 return {}
             loss = round(self.validation_loss(), 6)
@@ -381,15 +382,18 @@ class Trainer:
     def _sheet(self) -> None:
         """Samples of every class into ``sheets/step_XXXXXXXX.png``."""
         from .. import viz
+        from ..evaluate import check_finite, kept_until_drawn
 
-        c = self.config
+        c, path = self.config, self.out / "sheets" / f"step_{self.step:08d}.png"
         labels = np.tile(np.arange(len(self.classes)), c.sheet_per_class)
         images = diffusion.sample(self.model, self.schedule, labels, sampler=c.sheet_sampler,
                                   steps=min(c.sheet_steps, self.schedule.T), guidance=c.guidance, seed=c.seed,
                                   style=None if self.style is None else self.style.drawn(labels, c.seed))
-        sheet = viz.sample_sheet(images, labels, columns=len(self.classes), class_names=self.classes,
-                                 step=self.step, loss=self.smooth_loss, title=self._title())
-        viz.save(sheet, self.out / "sheets" / f"step_{self.step:08d}.png")
+        check_finite(images)
+        path.with_suffix(".npz").unlink(missing_ok=True)                      # of a run that was killed while it drew this sheet
+        with kept_until_drawn(path, images, labels):
+            viz.save(viz.sample_sheet(images, labels, columns=len(self.classes), class_names=self.classes, step=self.step,
+                                      loss=self.smooth_loss, title=self._title()), path)  # fmt: skip
 
     def _title(self) -> str:
         return f"{self.config.preset} on {self.config.data}"

@@ -8,6 +8,7 @@ import numpy as np
 
 from .images import join_tiles, to_uint8
 from .style import INK, LABEL, MUTED, SMALL, TITLE, house_look, new_figure
+from .text import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +25,7 @@ def report_card(report: Any, train: np.ndarray, title: str = "Samples") -> Figur
     train    the training images, uint8 (K,H,W), that `report.samples.pixels.index` points into
     """
     fig = new_figure(11.0, 7.4, layout=None)
-    fig.text(0.03, 0.95, title, size=TITLE + 2, weight="bold", color=INK)
+    fig.text(0.03, 0.95, plain(title), size=TITLE + 2, weight="bold", color=INK)
     fig.text(0.03, 0.915, f"{report.n:,} samples beside as many images of {report.reference}", size=LABEL, color=MUTED)
     _samples(fig.add_axes((0.03, 0.31, 0.42, 0.58)), report)
     _figures(fig.add_axes((0.48, 0.44, 0.5, 0.45)), report)

@@ -24,6 +24,7 @@ from .style import (
     new_figure,
     tidy,
 )
+from .text import in_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,7 +96,7 @@ def compare_curves(
             ax.plot(x, y, color=colour(i), alpha=0.15, lw=0.7)
             y = moving_average(y, window_for(len(y)))
         last = y[np.isfinite(y)][-1:]
-        label = f"{name}: {last[0]:.3g}" if len(last) else name
+        label = in_legend(f"{name}: {last[0]:.3g}" if len(last) else name)
         ax.plot(x, y, color=colour(i), ls=line_style(i), lw=2, label=label, **(MARK if len(y) <= 30 else {}))
     finish(ax, xlabel, ylabel, log)
     ax.legend(loc="best")
@@ -125,7 +126,7 @@ def schedule_plot(schedules: Mapping[str, np.ndarray], title: str | None = None)
             )
         T = len(alpha_bar) - 1
         at, look = np.arange(T + 1) / T, {"color": colour(i), "ls": line_style(i), "lw": 2}
-        left = rf"{name}, $T$ = {T:,}: {np.sqrt(alpha_bar[-1]):.3g} left"
+        left = in_legend(f"{name}, T = {T:,}: {np.sqrt(alpha_bar[-1]):.3g} left")
         signal.plot(at, np.sqrt(alpha_bar), label=left, **look)
         with np.errstate(divide="ignore"):  # ±∞ at the two ends is the truth, and is not drawn
             decibel = 10 * np.log10(alpha_bar / (1 - alpha_bar))
@@ -166,7 +167,7 @@ def step_size_plot(
             h, errors = pair("viz.step_size_plot", f"{name}, {dtype}", steps, errors)
             first = dtype == dtypes[0]
             look = {"lw": 1.8} if first else {"lw": 1.3, "ls": LINES[dtypes.index(dtype) % len(LINES)], "alpha": 0.75}
-            ax.plot(h, np.where(errors > 0, errors, np.nan), color=colour(i), label=name if first else None, **look)
+            ax.plot(h, np.where(errors > 0, errors, np.nan), color=colour(i), label=in_legend(name) if first else None, **look)
     ax.set_xlim(steps[0], steps[-1])
     ax.set_ylim(1e-13, 30)
     _law(ax, np.array([1e-12, 3e-6]), lambda h: 2e-17 / h, r"rounding: $\varepsilon\,/\,h$", "left")
@@ -236,7 +237,8 @@ def finish(ax: Axes, xlabel: str, ylabel: str, log: bool) -> None:
 
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.margins(x=0.02)
-    ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]))
+    whole = all(np.all(np.mod(line.get_xdata(), 1) == 0) for line in ax.lines)         # there is no step 1.5
+    ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 2.5, 5, 10], integer=whole))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.10g}"))
     if log and any(np.nanmax(line.get_ydata(), initial=0) > 0 for line in ax.lines):
         ax.set_yscale("log")

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import BadInput
 from .layout import Point, arrange
 from .style import COLOURS, DPI, INK, MUTED, SMALL, TITLE, house_look, new_figure, text_width
+from .text import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,14 +113,15 @@ def graph(
             f"viz.graph: {n:,} nodes are too many to draw, {limit:,} can be; "
             f"draw a smaller piece, or give graph_dot(tensor) to Graphviz"
         )
-    widths = [text_width(text, SMALL) * 72 / DPI + 18 for text in traced.texts]
+    texts = [plain(text) for text in traced.texts]
+    widths = [text_width(text, SMALL) * 72 / DPI + 18 for text in texts]
     kinds = ["leaf" if kind == "leaf" else "op" for kind in traced.kinds]
     x, y, routes = arrange(kinds, widths, traced.edges, LAYER, GAP)
 
     half = np.array(widths) / 2
     bends = np.array([point for route in routes for point in route] or [(x[0], y[0])])
     left, right = min((x - half).min(), bends[:, 0].min()) - 12, max((x + half).max(), bends[:, 0].max()) + 12
-    head = 30 if title else 0
+    head, title = 30 if title else 0, plain(title or "")
     right = max(right, left + 24 + (text_width(title, TITLE, "bold") * 72 / DPI if title else 0))
     bottom, top = y.min() - HEIGHT / 2 - 12, y.max() + HEIGHT / 2 + 12 + head
     fig = new_figure((right - left) / 72, (top - bottom) / 72, layout=None)
@@ -129,7 +131,7 @@ def graph(
         ax.text(left + 12, top - 12, title, size=TITLE, weight="bold", va="top")
     for (a, b), route in zip(traced.edges, routes, strict=True):
         draw_edge(ax, (x[a], y[a] - HEIGHT / 2), route, (x[b], y[b] + HEIGHT / 2))
-    for i, (kind, text) in enumerate(zip(traced.kinds, traced.texts, strict=True)):
+    for i, (kind, text) in enumerate(zip(traced.kinds, texts, strict=True)):
         draw_box(ax, x[i], y[i], widths[i], kind, text)
     return fig
 
@@ -150,7 +152,7 @@ def draw_box(ax: Axes, x: float, y: float, width: float, kind: str, text: str) -
             zorder=2,
         )
     )
-    ax.text(x, y, text, size=SMALL, color=INK, ha="center", va="center_baseline", zorder=3, parse_math=False)
+    ax.text(x, y, text, size=SMALL, color=INK, ha="center", va="center_baseline", zorder=3)
 
 
 def draw_edge(ax: Axes, start: Point, bends: list[Point], end: Point) -> None:

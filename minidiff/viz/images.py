@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import BadInput
 from .style import house_look
 from .table import PAPER, PictureTable, tile_offsets
+from .text import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,14 +83,14 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 1) -> np.nda
 
 
 def class_labels(labels: Sequence[int] | np.ndarray, class_names: Sequence[str] | None) -> list[str]:
-    """The name of each label; −1 means that no class was asked for."""
+    """The name of each label, as text to draw; −1 means that no class was asked for."""
     labels = [int(label) for label in labels]
     if class_names is None:
         return ["no class" if label == -1 else str(label) for label in labels]
     if labels and not (-1 <= min(labels) and max(labels) < len(class_names)):
         wrong = next(label for label in labels if not -1 <= label < len(class_names))
         raise BadInput(f"viz: label {wrong} has no name; {len(class_names)} class names are given")
-    return ["no class" if label == -1 else str(class_names[label]) for label in labels]
+    return ["no class" if label == -1 else plain(class_names[label]) for label in labels]
 
 
 @house_look

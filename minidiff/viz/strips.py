@@ -11,6 +11,7 @@ from ..errors import BadInput
 from .images import as_array, class_labels, to_uint8
 from .style import house_look
 from .table import PictureTable
+from .text import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,7 +105,8 @@ def named_rows(
     if header is not None and len(header[1]) != frames.shape[1]:
         raise BadInput(f"viz.named_rows: the header must have a text for each of {frames.shape[1]} columns, not {len(header[1])}")
     rows = len(frames) // max(1, len(groups))
-    above = () if header is None else (header,)
+    above = () if header is None else ((plain(header[0]), [plain(text) for text in header[1]]),)
+    groups, names = ([plain(text) for text in texts] for texts in (groups, names))
     return PictureTable(pixel_rows(frames), groups=groups, rows_per_group=rows, row_labels=names, header=above, title=title).draw()
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from .text import FONT, clean, escaped, one_warning
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -31,7 +33,7 @@ STYLE = {
     "figure.dpi": DPI,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same picture on every machine
+    "font.family": [FONT],
     "font.size": LABEL,
     "text.color": INK,
     "text.usetex": False,
@@ -71,7 +73,7 @@ def house_look(draw: Callable[P, R]) -> Callable[P, R]:
     def styled(*args: P.args, **kwargs: P.kwargs) -> R:
         import matplotlib
 
-        with matplotlib.rc_context():
+        with matplotlib.rc_context(), one_warning():
             # Start from matplotlib's defaults, so that a reader's own matplotlibrc cannot change the book.
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(STYLE)
@@ -97,10 +99,11 @@ def line_style(i: int) -> str:
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:
     """Width of ``text`` in pixels at :data:`DPI` (the widest of its lines; mathtext is understood)."""
+    import matplotlib
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
-    font = FontProperties(family="DejaVu Sans", weight=weight)
+    font = FontProperties(family=matplotlib.rcParams["font.family"], weight=weight)
     widths = [
         TextPath((0, 0), line, size=size, prop=font).get_extents().x1
         for line in text.split("\n")
@@ -110,15 +113,16 @@ def text_width(text: str, size: float, weight: str = "normal") -> float:
 
 
 def fit_title(title: str | None, width: int = int(WIDTH * DPI), pad: int = 40) -> tuple[str, int, int]:
-    """The title broken into lines, their number, and the page width it needs (pixels)."""
+    """The title, as it is given, broken into lines, their number, and the page width it needs (pixels)."""
     if not title:
         return "", 0, width
-    needed = text_width(title, TITLE, "bold")
+    title = "\n".join(map(clean, title.split("\n")))
+    needed = text_width(escaped(title), TITLE, "bold")
     room = max(width, 0.6 * WIDTH * DPI) - 2 * pad
     if needed > room:
         title = "\n".join(textwrap.wrap(title, max(10, int(0.95 * len(title) * room / needed))))
-        needed = text_width(title, TITLE, "bold")
-    return title, title.count("\n") + 1, max(width, int(needed) + 2 * pad)
+        needed = text_width(escaped(title), TITLE, "bold")
+    return escaped(title), title.count("\n") + 1, max(width, int(needed) + 2 * pad)
 
 
 def tidy(ax: Axes, grid: str = "both") -> None:

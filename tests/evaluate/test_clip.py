@@ -137,7 +137,7 @@ def test_the_report_is_a_table_and_a_record_that_say_who_spoke(mini):
     glyphs = data.load("glyphs", "test", limit=40)
     report = evaluate_clip(data.to_model(glyphs.images), glyphs.labels, mini, "glyphs")
     text = str(report)
-    assert text.startswith("CLIP mini-mnist, mini-mnist.pt (3,730,721 parameters, 28x28 pixels); 40 samples beside images of glyphs\n")
+    assert text.startswith("CLIP mini-mnist, mini-mnist.pt (3,730,721 parameters, 28x28 pixels, GELU); 40 samples beside images of glyphs\n")
     for head in ("samples", "real digits", "wrong labels", "noise", "inverted"):
         assert head in text.split("\n")[1]
     assert f"{'right among ten, one prompt':<34}{report.samples.accuracy:>14.1%}" in text
@@ -220,7 +220,7 @@ def test_random_weights_are_said_to_be_random_and_are_the_same_every_time(open_c
     assert one.name == "one-layer" and one.size == (16, 16) and np.array_equal(one.embed_texts(["3"]), two.embed_texts(["3"]))
     glyphs = data.load("glyphs", "test", limit=20)
     report = evaluate_clip(data.to_model(glyphs.images), glyphs.labels, one, "glyphs")
-    assert str(report).startswith(f"CLIP one-layer, random ({one.parameters:,} parameters, 16x16 pixels)")
+    assert str(report).startswith(f"CLIP one-layer, random ({one.parameters:,} parameters, 16x16 pixels, GELU)")
     assert str(report).endswith("the weights are random: these figures mean nothing") and report.to_json()["model"]["trained"] is False
 
 
@@ -232,6 +232,44 @@ def test_what_a_tag_was_trained_with_is_kept(open_clip, one_layer):
     network, preprocess = clip_module._network(open_clip, name, None, {"quick_gelu": True, "mean": (0.1, 0.2, 0.3), "url": ""}, "cpu")
     assert any(type(part).__name__ == "QuickGELU" for part in network.modules()) and "mean=(0.1, 0.2, 0.3)" in str(preprocess)
     assert not any(isinstance(part, torch.nn.GELU) for part in network.modules())
+
+
+@pytest.fixture
+def openais(open_clip, one_layer):
+    """Weights as OpenAI published its own: those of layers in half precision, embeddings and norms in float32. And others."""
+    import torch
+    from safetensors.torch import save_file
+
+    network = load_clip(one_layer, "random").model
+    with_quick_gelu = one_layer.with_name("one-layer-quickgelu.json")
+    with_quick_gelu.write_text(json.dumps({**json.loads(one_layer.read_text()), "quick_gelu": True}))
+    clip_module._registered(open_clip, with_quick_gelu)
+    layers = tuple(f"{name}." for name, part in network.named_modules() if isinstance(part, (torch.nn.Linear, torch.nn.Conv2d)))
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    folder = one_layer.parent
+    save_file(state, folder / "full.safetensors")
+    save_file({name: value.half() for name, value in state.items()}, folder / "half.safetensors")
+    save_file({name: value.half().float() if name.startswith(layers) else value for name, value in state.items()}, folder / "layers.safetensors")
+    (folder / "blob").write_bytes((folder / "full.safetensors").read_bytes())
+    (folder / "openai-b-32.safetensors").symlink_to(folder / "blob")                        # as the cache of Hugging Face has it
+    yield folder
+    for name in ("one-layer", "one-layer-quickgelu"):
+        open_clip.factory._MODEL_CONFIGS.pop(name, None)
+
+
+@pytest.mark.parametrize("file", ["layers.safetensors", "openai-b-32.safetensors"])
+def test_openais_weights_as_a_file_need_the_model_with_quick_gelu(openais, file):
+    with pytest.raises(BadInput) as error:
+        load_clip("one-layer", openais / file)
+    assert str(error.value) == (f"clip: {file} holds weights that were trained with QuickGELU, as OpenAI's were, and one-layer has GELU; "
+                                "give --clip one-layer-quickgelu")  # fmt: skip
+    clip = load_clip("one-layer-quickgelu", openais / file)
+    assert clip.describe()["activation"] == "QuickGELU" and clip.weights == file
+
+
+@pytest.mark.parametrize("file", ["full.safetensors", "half.safetensors"])
+def test_other_weights_go_with_gelu_and_the_activation_is_named(openais, file):
+    assert load_clip("one-layer", openais / file).describe()["activation"] == "GELU"
 
 
 # ------------------------------------------------------------------------------------------------ messages
@@ -246,8 +284,11 @@ def test_what_a_tag_was_trained_with_is_kept(open_clip, one_layer):
     ("ViT-B-32", "opnai", "clip: opnai: no such file, nor a tag of ViT-B-32: openai, "),
     ("ViT-B-32", "w.pt.xz", "clip: w.pt.xz: unknown ending '.xz'; weights are .safetensors, .pt, .pth, .bin; inflate it first: xz -dk w.pt.xz"),
     ("ViT-B-32", "code.pt", "clip: code.pt is no plain state dict ("),
+    ("ViT-B-32", "script.pt", "clip: script.pt is a TorchScript archive, which holds code beside the numbers; make a file of its numbers alone: "
+     "safetensors.torch.save_file(torch.jit.load('script.pt', 'cpu').state_dict(), 'script.safetensors')"),
     ("ViT-B-32", "cut.safetensors", "clip: cut.safetensors is no plain state dict ("),
 ])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 def test_what_is_wrong_with_model_or_weights_is_said_in_one_line(open_clip, tmp_path, monkeypatch, capsys, model, weights, message):
     import torch
 
@@ -258,6 +299,8 @@ def test_what_is_wrong_with_model_or_weights_is_said_in_one_line(open_clip, tmp_
     (tmp_path / "cut.safetensors").write_bytes(b"cut")
     if weights == "code.pt":
         torch.save({"weight": Runs()}, tmp_path / "code.pt")
+    if weights == "script.pt":
+        torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "script.pt"))
     with pytest.raises(BadInput) as error:
         load_clip(model, weights)
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
@@ -279,7 +322,7 @@ def test_weights_that_are_not_here_are_named_with_their_address_and_place(open_c
     place = tmp_path / "clip" / "ViT-B-32-openai.safetensors"
     assert str(error.value) == (
         "clip: the weights 'openai' of ViT-B-32 are not on this machine; fetch https://huggingface.co/timm/vit_base_patch32_clip_224.openai/"
-        f"resolve/main/open_clip_model.safetensors and put it at {place}, or give the file itself as weights")  # fmt: skip
+        f"resolve/main/open_clip_model.safetensors and put it at {place}, or give the file itself as weights of ViT-B-32-quickgelu")  # fmt: skip
     place.parent.mkdir()
     place.write_bytes(b"")
     file, noted = clip_module._weights(open_clip, "ViT-B-32", "openai")

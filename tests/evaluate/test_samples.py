@@ -1,10 +1,14 @@
 """Which labels samples are asked for, and which held-out images they are compared with."""
 
+import warnings
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidiff.evaluate import in_proportion
+from minidiff.errors import BadInput
+from minidiff.evaluate import in_proportion, read_samples
 from minidiff.evaluate.samples import as_frequent
 
 
@@ -43,3 +47,32 @@ def test_held_out_images_are_taken_from_all_over_the_set():
     assert 70 < (rows < 500).sum() < 130 and np.array_equal(rows, as_frequent(np.zeros(200, int), np.zeros(1000, int)))
     of_no_class = as_frequent(np.full(200, -1), np.arange(1000) % 10) % 10
     assert (np.bincount(of_no_class, minlength=10) > 8).all()
+
+
+FORM = "it must hold images float (N,C,H,W) in [-1,1] and labels integer (N,), as minidiff sample writes them"
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda x: (127.5 * (x + 1)).astype(np.uint8), f"images uint8 (4, 1, 28, 28), labels int64 (4,); {FORM}; x / 127.5 - 1 makes [-1, 1] of 0 … 255"),
+    (lambda x: 127.5 * (x + 1), f"images run 0 … 255; {FORM}; x / 127.5 - 1 makes [-1, 1] of 0 … 255"),
+    (lambda x: 3 * x, f"images run -3 … 3; {FORM}"),
+    (lambda x: np.where(np.arange(4).reshape(4, 1, 1, 1) == 2, np.nan, x), f"1 of 4 images are not finite (NaN or infinity); {FORM}"),
+    (lambda x: np.where(x == 1, np.inf, x), f"4 of 4 images are not finite (NaN or infinity); {FORM}"),
+])  # fmt: skip
+def test_images_out_of_range_are_refused_with_the_range_found(tmp_path, change, message):
+    x = np.tile(np.linspace(-1, 1, 28 * 28, dtype=np.float32).reshape(1, 1, 28, 28), (4, 1, 1, 1))
+    np.savez(tmp_path / "s.npz", images=change(x), labels=np.arange(4))
+    with pytest.raises(BadInput) as error:
+        read_samples(tmp_path / "s.npz")
+    assert str(error.value) == f"{tmp_path / 's.npz'}: {message}"
+
+
+def test_images_of_0_to_1_are_read_and_warned_of(tmp_path):
+    x = np.tile(np.linspace(0, 1, 28 * 28, dtype=np.float32).reshape(1, 1, 28, 28), (4, 1, 1, 1))
+    np.savez(tmp_path / "s.npz", images=x, labels=np.arange(4))
+    with pytest.warns(UserWarning, match=r"s\.npz: images run 0 … 1, and are read as those of \[-1, 1\], where black is -1; if 0 is black in them, 2 x - 1 makes"):
+        assert np.array_equal(read_samples(tmp_path / "s.npz")[0], x)
+    np.savez(tmp_path / "s.npz", images=2 * x - 1, labels=np.arange(4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_samples(tmp_path / "s.npz")

@@ -42,8 +42,8 @@ def test_the_summary_is_the_reports():
     assert models.UNet().summary() == (
         "Created DownBlock: in_chs=32, out_chs=64, spatial_reduction=2x\n"
         "Created DownBlock: in_chs=64, out_chs=128, spatial_reduction=2x\n"
-        "Created UpBlock: in_chs=128, skip_chs=64, out_chs=64, spatial_expansion=2x\n"
-        "Created UpBlock: in_chs=64, skip_chs=32, out_chs=32, spatial_expansion=2x\n"
+        "Created UpBlock: in_chs=128, skip_chs=64, out_chs=64, spatial_increase=2x\n"
+        "Created UpBlock: in_chs=64, skip_chs=32, out_chs=32, spatial_increase=2x\n"
         "Created SinusoidalPositionEmbedBlock: dim=8\n"
         "Created EmbedBlock: input_dim=8, emb_dim=128\n"
         "Created EmbedBlock: input_dim=10, emb_dim=128\n"

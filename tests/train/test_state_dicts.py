@@ -113,15 +113,50 @@ def test_every_difference_is_listed_and_nothing_written(weights: dict, tmp_path:
     assert match.counts == "1 missing, 1 unexpected, 2 of another shape or type"
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.module."])
-def test_what_a_wrapper_puts_before_every_name_is_taken_off_and_said(weights: dict, prefix: str) -> None:
-    match = compare(weights, {prefix + name: a for name, a in weights.items()})
-    assert match.complete and str(match).startswith(f"taken off every name: {prefix}\nfitting     {len(weights)} arrays")
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.module.", "ema_model.", "module._orig_mod.", "state.unet."])
+@pytest.mark.parametrize("counter", [None, "n_averaged", "step"])
+def test_what_a_wrapper_puts_before_the_networks_names_is_removed_and_its_counters_are_left_out(weights: dict, prefix: str, counter: str | None) -> None:
+    given = {prefix + name: a for name, a in weights.items()} | ({} if counter is None else {counter: np.array(3)})
+    match = compare(weights, given)
+    assert match.complete and match.fitting.keys() == weights.keys()
+    assert str(match) == f"prefix      {prefix} (removed)\nfitting     {len(weights)} arrays" + ("" if counter is None else f"\nleft out    {counter} ()")
 
 
-def test_a_prefix_that_not_all_names_have_stays(weights: dict) -> None:
-    given = {"module." + name: a for name, a in weights.items()} | {"step": np.zeros(1)}
-    assert not compare(weights, given).fitting
+def test_pytorchs_averaged_model_is_imported(torch: Any, tmp_path: Path) -> None:
+    from minidiff.bench import twin
+
+    averaged = torch.optim.swa_utils.AveragedModel(twin.torch_unet(models.build(CONFIG.model)))
+    np.savez(tmp_path / "w.npz", **{name: value.numpy() for name, value in averaged.state_dict().items()})
+    assert import_weights(tmp_path / "w.npz", CONFIG, 1, tmp_path / "model.npz").complete
+
+
+def test_of_a_network_and_its_moving_average_the_average_is_taken(weights: dict) -> None:
+    online = {"online_model." + name: a + 1 for name, a in weights.items()}
+    match = compare(weights, online | {"initted": np.array(True)} | {"ema_model." + name: a for name, a in weights.items()})
+    assert match.complete and match.prefix == "ema_model." and len(match.left_out) == len(weights) + 1
+    assert all(np.array_equal(match.fitting[name], a) for name, a in weights.items())
+
+
+def test_a_name_that_only_ends_as_one_of_the_networks_gives_no_prefix(weights: dict) -> None:
+    match = compare(weights, {"other." + name: a for name, a in list(weights.items())[:3]})
+    assert not match.prefix and len(match.unexpected) == 3
+
+
+def test_what_is_left_out_is_not_searched_for_weights(weights: dict) -> None:
+    """A weight without the prefix of all others may be another network's."""
+    given = {"module." + name if name != "out.bias" else name: a for name, a in weights.items()}
+    match = compare(weights, given)
+    assert match.missing == ["out.bias (1,)"] and match.left_out == ["out.bias (1,)"] and not match.complete
+
+
+@pytest.mark.parametrize(("value", "kind"), [(np.nan, np.float32), (np.inf, np.float16), (-np.inf, np.float64), (1e300, np.float64)])
+def test_weights_that_are_not_finite_are_named_and_nothing_is_written(weights: dict, tmp_path: Path, value: float, kind: type) -> None:
+    changed = {name: a.astype(kind) for name, a in weights.items()}
+    changed["init.conv.bias"][2:4] = value
+    np.savez(tmp_path / "w.npz", **changed)
+    match = import_weights(tmp_path / "w.npz", CONFIG, 1, tmp_path / "model.npz")
+    assert not match.complete and not (tmp_path / "model.npz").exists() and match.counts == "1 not finite"
+    assert str(match) == f"fitting     {len(weights) - 1} arrays\nnot finite  init.conv.bias holds NaN or infinity (2 of 8 numbers)"
 
 
 def test_whole_numbers_are_no_weights_of_another_kind(weights: dict) -> None:

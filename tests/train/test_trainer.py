@@ -1,6 +1,7 @@
 """A run goes on where it was stopped, bit for bit; refuses what would overwrite; and stops on a NaN."""
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidiff import backend, diffusion
+from minidiff import backend, diffusion, viz
 from minidiff.errors import BadInput
 from minidiff.train import Config, Diverged, Trainer, checkpoint, export, load_model, read_metrics
 
@@ -108,6 +109,29 @@ def test_a_sheet_that_cannot_be_drawn_is_said_and_survived(small: Config, out: P
     monkeypatch.setattr(diffusion, "sample", fail)
     assert Trainer(small.replace(steps=3, sheet_every=2), out).run().finished
     assert "step 2: no sample sheet (OSError: disk full)\n" in capsys.readouterr().err
+
+
+def test_the_samples_of_a_sheet_are_saved_before_it_is_drawn(small: Config, out: Path, monkeypatch: pytest.MonkeyPatch,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise ValueError("no such glyph")
+
+    monkeypatch.setattr(viz, "sample_sheet", fail)
+    assert Trainer(small.replace(steps=2, sheet_every=2), out).run().finished
+    sheet = out / "sheets" / "step_00000002"
+    assert f"step 2: no sample sheet ({sheet}.png: cannot be drawn (ValueError: no such glyph); the samples are in {sheet}.npz)\n" in capsys.readouterr().err
+    with np.load(f"{sheet}.npz") as archive:
+        assert len(archive["images"]) == len(archive["labels"]) > 0
+
+
+def test_a_sheet_whose_samples_are_not_finite_is_said_and_survived(small: Config, out: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    """The weights are finite, as every step's loss and gradient show: the training goes on."""
+    monkeypatch.setattr(diffusion, "sample", lambda model, schedule, labels, **options: np.full((len(labels), 1, 32, 32), np.inf, np.float32))
+    assert Trainer(small.replace(steps=2, sheet_every=2), out).run().finished
+    err = capsys.readouterr().err
+    assert re.search(r"step 2: no sample sheet \((\d+) of \1 samples are not finite \(NaN or infinity\); ", err)
+    assert not list((out / "sheets").glob("*"))
 
 
 def test_losses_of_other_held_out_images_are_not_compared(small: Config, out: Path) -> None:
