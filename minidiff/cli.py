@@ -486,8 +486,17 @@ def _train(args: argparse.Namespace) -> int:
     return _report(outcome, out, args.minutes) if group.first else 0
 
 
+MOST_CLASSES = 30          # that are printed with their counts
+
+
 def _announce(trainer: Any, config: Any, out: Path, resumed: bool) -> None:
     print(f"{config}\n{'parameters':<16}  {trainer.model.num_parameters():,}\n{'out':<16}  {out}")
+    facts = trainer.data_facts()
+    counts = [f"{name} ({count:,})" for name, count in facts["classes"].items()]
+    more = f" and {len(counts) - MOST_CLASSES:,} more" if len(counts) > MOST_CLASSES else ""
+    print(f"{'classes':<16}  {len(counts)}: {', '.join(counts[:MOST_CLASSES])}{more}\n{'held out':<16}  {facts['held_out']:,} images")
+    for note in facts["notes"]:
+        print(f"{'note':<16}  {note}")
     if trainer.group.size > 1:
         print(f"{'processes':<16}  {trainer.group.size}, each with {trainer.loader.local_batch_size} of {config.batch} images a step")
     if trainer.step >= trainer.total:

@@ -3,12 +3,14 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -479,6 +481,43 @@ def test_a_folder_of_images_is_trained_on_and_gone_on_with(shapes: Path, capsys:
     assert (meta["model"]["in_channels"], meta["classes"]) == (3, ["bar", "dot"])
     status, out, err = say(capsys, "train", *options, "--steps", "3", "--resume")
     assert status == 0 and "going on after step 2" in out, err
+
+
+QUICK = ("--preset", "tiny", "--batch", "2", "-T", "10", "--sheet-every", "0", "--threads", "1")
+
+
+def test_classes_and_counts_are_printed_before_the_first_step_and_recorded(shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shapes.rename(shapes.with_name("TRAINING"))
+    for split in ("Test", "Validation"):
+        shutil.copytree(shapes.with_name("TRAINING") / "dot", shapes.parent / split / "dot")
+    status, out, err = say(capsys, "train", *QUICK, "--data", shapes.parent, "--steps", "1", "--out", "run")
+    assert status == 0, err
+    note = "Validation is not used: the held-out images are those in Test"
+    assert f"\nclasses           2: bar (12), dot (12)\nheld out          12 images\nnote              {note}\n" in out
+    assert json.loads(Path("run/record.json").read_text())["data"] == {"classes": {"bar": 12, "dot": 12}, "held_out": 12, "notes": [note]}
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda folder: (folder / "bar").rename(folder / "square"), "no longer bar and now also square"),
+    (lambda folder: shutil.copytree(folder / "bar", folder / "cross"), "now also cross"),
+    (lambda folder: shutil.rmtree(folder / "bar"), "no longer bar"),
+], ids=["renamed", "added", "removed"])
+def test_a_run_is_not_resumed_with_other_classes(shapes: Path, capsys: pytest.CaptureFixture[str], change: Any, said: str) -> None:
+    assert say(capsys, "train", *QUICK, "--data", shapes, "--steps", "1", "--out", "run")[0] == 0
+    change(shapes)
+    status, _, err = say(capsys, "train", "--out", "run", "--resume", "--steps", "2")
+    assert (status, err) == (2, f"minidiff: run/checkpoints/step_00000001.npz: this run's classes are bar, dot; {shapes} has {said}; bring the folder "
+                                "back as it was to resume the run, or give another --out\n")
+
+
+def test_one_image_of_each_class_trains_without_held_out_images(shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in shapes.glob("*/*.png"):
+        if path.name != "0.png":
+            path.unlink()
+    status, _, err = say(capsys, "train", *QUICK, "--data", shapes, "--steps", "1", "--out", "run")
+    assert status == 2 and err.endswith("if the class has two or more; to train without held-out images: --set validate=0\n") and not Path("run").exists()
+    status, out, err = say(capsys, "train", *QUICK, "--data", shapes, "--steps", "1", "--out", "run", "--set", "validate=0")
+    assert status == 0 and "classes           2: bar (1), dot (1)\nheld out          0 images\n" in out, err
 
 
 def test_a_damaged_image_is_named_by_verify_and_by_train(shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ class Dataset:
         style: further known values of each image, float32 (N,) by name, or None where nothing is known.
         augmentations: the changes of `minidiff.data.augmentation` that leave every image in its class. A digit stays
             what it is when it is moved, but a mirrored 2 is no digit, while a mirrored ship is a ship.
+        notes: what whoever uses the set should know of how it was read, a line each.
 
     Raises:
         BadInput: the arrays' types or sizes do not belong together.
@@ -33,6 +34,7 @@ class Dataset:
     classes: tuple[str, ...]
     style: dict[str, np.ndarray] | None = field(default=None)
     augmentations: tuple[str, ...] = ("shift",)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         images, labels, count = self.images, self.labels, len(self.classes)
@@ -54,13 +56,18 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images there are of each class, by its name."""
+        return dict(zip(self.classes, np.bincount(self.labels, minlength=len(self.classes)).tolist(), strict=True))
+
     def subset(self, indices: Sequence[int] | np.ndarray | slice) -> Dataset:
         """The images at `indices` (whole numbers, a mask or a slice), in that order, as a set."""
         chosen = indices if isinstance(indices, slice) else np.asarray(indices)
         if not isinstance(chosen, slice) and chosen.size == 0:
             chosen = chosen.astype(np.int64)          # an empty list would otherwise index as float64
         style = self.style and {key: values[chosen] for key, values in self.style.items()}
-        return Dataset(self.name, self.images[chosen], self.labels[chosen], self.classes, style, self.augmentations)
+        return Dataset(self.name, self.images[chosen], self.labels[chosen], self.classes, style, self.augmentations, self.notes)
 
 
 def to_model(images: np.ndarray, size: int = 32) -> np.ndarray:
