@@ -139,10 +139,10 @@ BAD = [
     ("sample RUN --out file/a.png", "file: cannot be written (Not a directory); give another --out"),
     ("sample RUN --out folder.png", "--out folder.png: is a folder; give a file"),
     ("sample RUN --classes 12 --out a.png", "sample: class 12 is not in this model; it knows 0-9"),
-    ("sample RUN --classes 8-12 --out a.png", "sample: class 10 is not in this model; it knows 0-9"),
+    ("sample RUN --classes 8-12 --out a.png", "sample: class 12 is not in this model; it knows 0-9"),
     ("sample RUN --classes 3-1 --out a.png", "sample: class range '3-1' runs backwards; write 1-3"),
-    ("sample RUN --classes a,1 --out a.png", "sample: cannot read class 'a' in --classes a,1; write 0-9, 3 or 1,7,0-2"),
-    ("sample RUN --classes 1, --out a.png", "sample: cannot read class '' in --classes 1,; write 0-9, 3 or 1,7,0-2"),
+    ("sample RUN --classes a,1 --out a.png", "sample: class a is not in this model; it knows 0-9"),
+    ("sample RUN --classes 1, --out a.png", 'sample: class "" is not in this model; it knows 0-9'),
     ("sample RUN --per-class 0 --out a.png", "sample: --per-class must be at least 1, got 0"),
     ("sample RUN --seed -1 --out a.png", "sample: --seed must be at least 0, got -1"),
     ("sample RUN --sampler magic --out a.png", "sample: unknown sampler 'magic'; there are ddpm, ddim, euler, midpoint, heun, dpm++"),
@@ -151,7 +151,8 @@ BAD = [
     ("sample RUN --guidance -0.5 --out a.png", "sample: --guidance must be a finite number of at least 0, got -0.5"),
     ("sample RUN --guidance nan --out a.png", "sample: --guidance must be a finite number of at least 0, got nan"),
     ("sample RUN --eta 2 --sampler ddim --out a.png", "sample: eta must lie between 0 and 1, got 2.0"),
-    ("sample RUN --negative 10 --out a.png", "sample: --negative must be a class, 0 to 9, or -1; got 10"),
+    ("sample RUN --negative 10 --out a.png", "sample: class 10 is not in this model; it knows 0-9"),
+    ("sample RUN --negative 1,2 --out a.png", "sample: --negative must be one class, got 1,2"),
     ("sample RUN --guidance-interval 0.5 0.2 --out a.png",
      "sample: the interval of guidance must be two parts of T, 0 <= low <= high <= 1; got (0.5, 0.2)"),
     ("sample RUN --guidance-rescale 2 --out a.png", "sample: rescale must lie between 0 and 1, got 2.0"),
@@ -380,10 +381,7 @@ def test_a_checkpoint_that_is_cut_is_refused(here: Path, run: Path, capsys: pyte
                                 "missing); use another one\n")
 
 
-@pytest.mark.parametrize(("text", "labels"), [
-    (None, [0, 1, 2, 3, 4]), ("3", [3]), ("0-4", [0, 1, 2, 3, 4]), ("1,4,0-2", [1, 4, 0, 2]), (" 2 , 2", [2]),
-    ("none", [-1]), ("none,1", [-1, 1]), ("dress", [3]), ("T-shirt,0", [4, 0]),
-])
+@pytest.mark.parametrize(("text", "labels"), [(None, [0, 1, 2, 3, 4]), ("dress,none", [3, -1]), ("T-shirt,index:0", [4, 0])])
 def test_classes_can_be_listed_in_any_way(text: str | None, labels: list[int]) -> None:
     assert cli.parse_classes(text, ("a", "b", "c", "dress", "T-shirt")) == labels
 
