@@ -40,6 +40,7 @@ class Dataset:
         images, labels, count = self.images, self.labels, len(self.classes)
         if images.dtype != np.uint8 or images.ndim not in (3, 4):
             raise BadInput(f"{self.name}: images must be uint8 (N,H,W) or (N,C,H,W), got {_kind(images)}")
+        refuse_channels_last(self.name, images)
         if labels.dtype != np.int64 or labels.ndim != 1:
             raise BadInput(f"{self.name}: labels must be int64 (N,), got {_kind(labels)}")
         if len(images) != len(labels):
@@ -85,6 +86,7 @@ def to_model(images: np.ndarray, size: int = 32) -> np.ndarray:
     """
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise BadInput(f"to_model: images must be uint8 (N,H,W) or (N,C,H,W), got {_kind(images)}")
+    refuse_channels_last("to_model", images)
     pixels = images[:, None] if images.ndim == 3 else images          # (N,C,H,W)
     N, C, H, W = pixels.shape
     if max(H, W) > size:
@@ -112,6 +114,12 @@ def from_model(x: np.ndarray) -> np.ndarray:
         raise BadInput(f"from_model: {np.isnan(x).sum():,} of {x.size:,} values are NaN; "
                        "expected numbers in [-1, 1]")
     return np.rint((np.clip(x, -1, 1) + 1) * x.dtype.type(127.5)).astype(np.uint8)
+
+
+def refuse_channels_last(who: str, images: np.ndarray) -> None:
+    """Raises BadInput for (N,H,W,C), as Pillow and matplotlib have it: height would be taken for channels, and no operation would notice."""
+    if images.ndim == 4 and images.shape[1] > 4 >= images.shape[3]:
+        raise BadInput(f"{who}: images are {images.shape}, with the channels last; expected (N,C,H,W): images.transpose(0, 3, 1, 2)")
 
 
 def _kind(array: np.ndarray) -> str:

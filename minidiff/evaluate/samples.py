@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.dataset import refuse_channels_last
 from ..errors import BadInput
 from ..files import UNREADABLE, atomic_path
 
@@ -61,6 +62,10 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         raise BadInput(f"{path}: {error.args[0]}; {form}") from None
     except (OSError, AttributeError, *UNREADABLE):
         raise BadInput(f"{path}: cut, damaged or pickled; {form}") from None
+    if images.dtype.kind in "fiub" and images.ndim == 4:
+        refuse_channels_last(str(path), images)
+        if fault := range_fault(images):
+            raise BadInput(f"{path}: {fault}; {form}")
     kinds = images.dtype.kind == "f" and labels.dtype.kind in "iu"
     if not kinds or images.ndim != 4 or labels.shape != images.shape[:1] or images.size == 0:
         found = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}"
@@ -68,6 +73,18 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     if not (np.isfinite(images).all() and np.abs(images).max() <= 1.0 + 1e-5):
         raise BadInput(f"{path}: images run {images.min():g} … {images.max():g}; {form}")
     return images, labels.astype(np.int64, copy=False)
+
+
+def range_fault(images: np.ndarray) -> str:
+    """What is wrong with images that are of bytes or of [0,1] by their values, and not of [−1,1]; nothing where they may be of that.
+
+    No sample is without black, so what never falls below 0 was scaled in another way.
+    """
+    if images.size == 0 or not images.min() >= 0 or images.max() == 0:
+        return ""
+    least, most = images.min().item(), images.max().item()
+    scaled = "x / 127.5 - 1" if most > 2 else "2 x - 1"
+    return f"images run {least:g} … {most:g} ({images.dtype}), and samples run -1 … 1; {scaled} makes them so"
 
 
 def write_samples(path: str | Path, labels: np.ndarray, parts: Iterable[np.ndarray]) -> Path:

@@ -1,6 +1,8 @@
 import os
 import re
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -219,6 +221,28 @@ def test_deep_images_are_scaled_by_the_range_of_the_whole_folder_and_a_note_says
 def test_values_that_are_no_brightness_are_refused(tmp_path, values, said):
     path = paint(tmp_path / "set" / "a" / "x.tif", np.array([values], np.float32))
     with pytest.raises(BadInput, match=rf"^{re.escape(str(path))}: its values run from {said}; expected 0 to 65,535, or 0 to 1 in floating point$"):
+        data.load(str(tmp_path / "set"))
+
+
+def write_png16(path, pixels):
+    """A PNG of 16-bit colors, which Pillow reads and does not write."""
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    H, W, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", W, H, 16, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows))
+                     + chunk(b"IEND", b""))
+
+
+def test_twelve_bits_of_color_in_sixteen_are_refused_since_their_lower_ones_are_not_read(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 65536, (4, 4, 3))
+    pixels[0, 0] = 65535
+    write_png16(tmp_path / "set" / "a" / "x.png", pixels)
+    np.testing.assert_array_equal(data.load(str(tmp_path / "set"), size=4).images[0], (pixels >> 8).transpose(2, 0, 1))
+    write_png16(tmp_path / "set" / "a" / "x.png", pixels >> 4)
+    with pytest.raises(BadInput, match=r"/set: has color images of 16 bits whose values end at about 4,095, and Pillow reads the upper 8 bits alone"):
         data.load(str(tmp_path / "set"))
 
 

@@ -1,10 +1,15 @@
 """Which labels samples are asked for, and which held-out images they are compared with."""
 
+import re
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidiff.evaluate import in_proportion
+from minidiff.data import from_model
+from minidiff.errors import BadInput
+from minidiff.evaluate import in_proportion, judge_samples, read_samples
 from minidiff.evaluate.samples import as_frequent
 
 
@@ -43,3 +48,31 @@ def test_held_out_images_are_taken_from_all_over_the_set():
     assert 70 < (rows < 500).sum() < 130 and np.array_equal(rows, as_frequent(np.zeros(200, int), np.zeros(1000, int)))
     of_no_class = as_frequent(np.full(200, -1), np.arange(1000) % 10) % 10
     assert (np.bincount(of_no_class, minlength=10) > 8).all()
+
+
+LABELS = np.arange(8)
+X = np.random.default_rng(0).uniform(-1, 1, (8, 1, 32, 32)).astype(np.float32)
+X[0, 0, :2, 0] = -1, 1
+OTHER_SCALES = [((X + 1) / 2, "images run 0 … 1 (float32), and samples run -1 … 1; 2 x - 1 makes them so"),
+                (X > 0, "images run 0 … 1 (bool), and samples run -1 … 1; 2 x - 1 makes them so"),
+                (from_model(X), "images run 0 … 255 (uint8), and samples run -1 … 1; x / 127.5 - 1 makes them so"),
+                ((X + 1) * 127.5, "images run 0 … 255 (float32), and samples run -1 … 1; x / 127.5 - 1 makes them so")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("images", "said"), OTHER_SCALES, ids=["0 to 1", "bool", "bytes", "floats to 255"])
+def test_images_of_another_range_are_refused_with_the_range_that_was_found(tmp_path, images, said):
+    np.savez(tmp_path / "s.npz", images=images, labels=LABELS)
+    with pytest.raises(BadInput, match=f"^{re.escape(str(tmp_path))}/s.npz: {re.escape(said)}; it must hold images float"):
+        read_samples(tmp_path / "s.npz")
+
+
+@pytest.mark.parametrize(("images", "said"), OTHER_SCALES, ids=["0 to 1", "bool", "bytes", "floats to 255"])
+def test_the_classifier_warns_of_arrays_of_another_range(images, said):
+    with pytest.warns(UserWarning, match=f"^judge: {re.escape(said)}$"):
+        judge_samples(images, LABELS)
+
+
+def test_samples_with_the_channels_last_are_refused(tmp_path):
+    np.savez(tmp_path / "s.npz", images=X.transpose(0, 2, 3, 1), labels=LABELS)
+    with pytest.raises(BadInput, match=r"s.npz: images are \(8, 32, 32, 1\), with the channels last; expected \(N,C,H,W\)"):
+        read_samples(tmp_path / "s.npz")
