@@ -209,7 +209,7 @@ def _add_sample(commands: Any) -> None:
                  "  minidiff sample mnist --classes 3 --out three.gif           the digit appearing out of noise\n"
                  "  minidiff sample mnist --per-class 100 --out samples.npz     images (N,C,H,W) in [-1,1], labels (N,)")
     p.add_argument("model", metavar="CHECKPOINT|NAME", help="a checkpoint, a run's folder, or a bundled model's name")
-    p.add_argument("--classes", metavar="LIST", help='such as 0-9, 3 or "1,7,0-2"; none for no class (default: all)')
+    p.add_argument("--classes", metavar="LIST", help="names and ranges of names, such as 0-9, 3 or 1,7,0-2; index:0-2 by index; none for no class (default: all)")
     p.add_argument("--per-class", type=int, default=10, metavar="N", help="images of each class (default: %(default)s)")
     _add_sampler(p)
     p.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
@@ -256,7 +256,7 @@ def _add_sampler(p: argparse.ArgumentParser, sampler: str = "ddpm", steps: str =
     p.add_argument("--guidance-interval", type=float, nargs=2, default=(0.0, 1.0), metavar=("LOW", "HIGH"),
                    help="the steps on which it acts, as parts of T (default: all)")
     p.add_argument("--guidance-rescale", type=float, default=0.0, metavar="PHI", help="bring contrast back, 0 to 1 (default: none)")
-    p.add_argument("--negative", type=int, default=-1, metavar="CLASS", help="lean away from this class (default: from none in particular)")
+    p.add_argument("--negative", metavar="CLASS", help="lean away from this class (default: from none in particular)")
     p.add_argument("--judge", type=float, metavar="S", help="lean on the judge's opinion of the picture too, so strongly (default: none)")
     p.add_argument("--judge-alone", action="store_true", help="and tell the network no class")
     p.add_argument("--style", nargs="+", metavar="NAME=VALUE", help="such as slant=20 weight=3, of a model trained with them (default: as varied as its training set)")
@@ -269,6 +269,7 @@ def _add_sampler(p: argparse.ArgumentParser, sampler: str = "ddpm", steps: str =
 def _sampling(command: str, args: argparse.Namespace, loaded: Any) -> dict[str, Any]:
     """The options of `diffusion.sample` that these arguments mean. Raises BadInput."""
     from . import diffusion
+    from .data import find_classes
     from .evaluate import check_judgeable, load_judge
 
     if args.sampler not in diffusion.SAMPLERS:
@@ -276,11 +277,12 @@ def _sampling(command: str, args: argparse.Namespace, loaded: Any) -> dict[str, 
     w = args.guidance if args.guidance is not None else loaded.config.guidance if loaded.config else 0.0
     if not 0 <= w < float("inf"):
         raise BadInput(f"{command}: --guidance must be a finite number of at least 0, got {w:g}")
-    T, classes = loaded.schedule.T, len(loaded.classes)
+    T = loaded.schedule.T
     if args.steps is not None and not 1 <= args.steps <= T:
         raise BadInput(f"{command}: --steps must be 1 to {T} (the T of this model), got {args.steps}")
-    if not -1 <= args.negative < classes:
-        raise BadInput(f"{command}: --negative must be a class, 0 to {classes - 1}, or -1; got {args.negative}")
+    negative = [-1] if args.negative is None else find_classes(command, args.negative, loaded.classes)
+    if len(negative) > 1:
+        raise BadInput(f"{command}: --negative must be one class, got {args.negative}")
     _check_heard(command, args, w)
     style = parse_style(command, args.style, loaded.style) if args.style else None
     if args.judge_alone and args.judge is None:
@@ -289,7 +291,7 @@ def _sampling(command: str, args: argparse.Namespace, loaded: Any) -> dict[str, 
         check_judgeable(loaded)
     judge = {} if args.judge is None else {"classifier": load_judge(), "strength": args.judge, "alone": args.judge_alone}
     w = 0.0 if args.judge_alone else w
-    guidance = diffusion.Guidance(w, tuple(args.guidance_interval), args.guidance_rescale, args.negative, **judge)
+    guidance = diffusion.Guidance(w, tuple(args.guidance_interval), args.guidance_rescale, negative[0], **judge)
     return {"sampler": args.sampler, "steps": args.steps, "guidance": guidance, "eta": args.eta, "churn": args.churn,
             "seed": args.seed, "clip": "dynamic" if args.dynamic_clip else not args.no_clip, "variance": args.variance, "style": style}  # fmt: skip
 
@@ -298,7 +300,7 @@ def _check_heard(command: str, args: argparse.Namespace, w: float) -> None:
     """Raises BadInput for an option that would change nothing: who gives one believes that it does."""
     needs = (("--eta", args.eta != 0, args.sampler == "ddim", "--sampler ddim"), ("--churn", args.churn != 0, args.sampler == "heun", "--sampler heun"),
              ("--variance", args.variance is not None, args.sampler == "ddpm", "--sampler ddpm"),
-             ("--negative", args.negative != -1, w > 0, "--guidance above 0"),
+             ("--negative", args.negative is not None, w > 0, "--guidance above 0"),
              ("--guidance-interval", tuple(args.guidance_interval) != (0.0, 1.0), w > 0, "--guidance above 0"),
              ("--guidance-rescale", args.guidance_rescale != 0, w > 0, "--guidance above 0"))  # fmt: skip
     if useless := [f"{option} does nothing without {needed}" for option, given, heard, needed in needs if given and not heard]:
@@ -514,8 +516,17 @@ def _train(args: argparse.Namespace) -> int:
     return _report(outcome, out, args.minutes) if group.first else 0
 
 
+MOST_CLASSES = 30          # that are printed with their counts
+
+
 def _announce(trainer: Any, config: Any, out: Path, resumed: bool) -> None:
     print(f"{config}\n{'parameters':<16}  {trainer.model.num_parameters():,}\n{'out':<16}  {out}")
+    facts = trainer.data_facts()
+    counts = [f"{name} ({count:,})" for name, count in facts["classes"].items()]
+    more = f" and {len(counts) - MOST_CLASSES:,} more" if len(counts) > MOST_CLASSES else ""
+    print(f"{'classes':<16}  {len(counts)}: {', '.join(counts[:MOST_CLASSES])}{more}\n{'held out':<16}  {facts['held_out']:,} images")
+    for note in facts["notes"]:
+        print(f"{'note':<16}  {note}")
     if trainer.group.size > 1:
         print(f"{'processes':<16}  {trainer.group.size}, each with {trainer.loader.local_batch_size} of {config.batch} images a step")
     if trainer.step >= trainer.total:
@@ -659,30 +670,10 @@ def _joined(parts: Sequence[Any], axis: int = 0) -> Any:
 
 
 def parse_classes(text: str | None, classes: Sequence[str]) -> list[int]:
-    """``"1,7,0-2"`` -> [1, 7, 0, 2]: labels in the order given, each once; None means all, ``none`` no class (-1).
+    """``"1,7,0-2"`` -> [1, 7, 0, 2]: labels in the order given, each once; None means all. See `data.find_classes`."""
+    from .data import find_classes
 
-    A class may also be given by its name.
-    """
-    if text is None:
-        return list(range(len(classes)))
-    labels: list[int] = []
-    for part in (piece.strip() for piece in text.split(",")):
-        first, dash, last = part.partition("-")
-        if part == "none":
-            labels.append(-1)
-        elif part in classes:
-            labels.append(list(classes).index(part))
-        elif not (first.isdecimal() and (last.isdecimal() or not dash)):
-            raise BadInput(f"sample: cannot read class '{part}' in --classes {text}; write 0-9, 3 or 1,7,0-2")
-        else:
-            low, high = int(first), int(last or first)
-            if low > high:
-                raise BadInput(f"sample: class range '{part}' runs backwards; write {high}-{low}")
-            if high >= len(classes):
-                wrong = max(low, len(classes))
-                raise BadInput(f"sample: class {wrong} is not in this model; it knows 0-{len(classes) - 1}")
-            labels.extend(range(low, high + 1))
-    return list(dict.fromkeys(labels))
+    return list(range(len(classes))) if text is None else find_classes("sample", text, classes)
 
 
 def _writable_file(path: Path, endings: Sequence[str], option: str = "--out") -> Path:

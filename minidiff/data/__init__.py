@@ -4,6 +4,7 @@
 from minidiff.data.augmentation import AUGMENTATIONS, augment
 from minidiff.data.catalog import NAMES, SPLITS, Entry, available, fetch, form, known, load, verify
 from minidiff.data.check import Check
+from minidiff.data.classes import find_classes
 from minidiff.data.dataset import Dataset, from_model, to_model
 from minidiff.data.idx import read_idx
 from minidiff.data.loader import DataLoader
@@ -13,5 +14,5 @@ from minidiff.data.style import MEASURES, StyleScale, style_values
 from minidiff.files import cache_folder
 
 __all__ = ["AUGMENTATIONS", "FIGURES", "MEASURES", "NAMES", "SPLITS", "Check", "DataLoader", "Dataset", "Entry", "Mixture", "StyleScale", "augment",
-           "available", "cache_folder", "eight_gaussians", "fetch", "find_mnist", "form", "from_model", "known", "load", "points", "read_idx", "style_values",
-           "to_model", "verify"]
+           "available", "cache_folder", "eight_gaussians", "fetch", "find_classes", "find_mnist", "form", "from_model", "known", "load", "points", "read_idx",
+           "style_values", "to_model", "verify"]

@@ -172,8 +172,11 @@ def _entry(name: str) -> Entry:
         return Entry(name, place is not None, place, said)
     source = mnist.SOURCES[name]
     if place := source.find():
-        strange = [f"{original} is {path.name}" for original, path in source.locate(place).items() if not path.name.startswith(original)]
-        return Entry(name, True, place, f"{place}{' (' + ', '.join(strange) + ')' if strange else ''}")
+        there = source.locate(place)
+        said = [f"{original} is {path.name}" for original, path in there.items() if not path.name.startswith(original)]
+        if strange := source.not_as_published(there):
+            said.append(f"unverified: {', '.join(path.name for path in strange)}; minidiff data verify {name} compares the content")
+        return Entry(name, True, place, f"{place}{' (' + ', '.join(said) + ')' if said else ''}")
     nearest, there = source.nearest()
     has = f"{nearest} has {len(there)} of {len(source.originals)} files; " if there else ""
     return Entry(name, False, None, f"{has}minidiff data fetch {name} gets it from {source.mirrors[0]}")

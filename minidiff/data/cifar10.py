@@ -34,7 +34,7 @@ from minidiff.data.check import Check
 from minidiff.data.dataset import Dataset
 from minidiff.data.download import DownloadError, Progress, download
 from minidiff.data.idx import content_sha256, is_packed, open_bytes
-from minidiff.data.mnist import settle
+from minidiff.data.mnist import settle, unverified
 from minidiff.errors import BadInput
 from minidiff.files import atomic_path, cache_folder
 
@@ -77,17 +77,17 @@ class Source:
         roots = [Path(given).expanduser(), Path(given).expanduser() / "cifar10"] if given else []
         return [folder for root in [*roots, cache_folder("cifar10")] for folder in (root, root / "cifar-10-batches-bin")]
 
-    def locate(self, folder: Path, by_name: bool = True) -> dict[str, Path]:
+    def locate(self, folder: Path, by_name: bool = True, by_content: bool = True) -> dict[str, Path]:
         """The batches that are in `folder`, by their names; in an archive all have the archive's path.
 
         Where the six are not there by name, files of the right size are recognised by the SHA-256 of their content, whatever
-        they are called; `by_name=False` goes by the content alone.
+        they are called; `by_name=False` goes by the content alone, and `by_content=False` by names, without reading a file.
         """
         named = {batch.name: path for batch in self.batches for suffix in reversed(SUFFIXES)
                  if by_name and (path := folder / (batch.name + suffix)).is_file()}
         if len(named) < len(self.batches) and (archive := self._archive(folder)):
             return {batch.name: archive for batch in self.batches}
-        if len(named) == len(self.batches) or not folder.is_dir():
+        if len(named) == len(self.batches) or not by_content or not folder.is_dir():
             return named
         by_content = {batch.content: batch.name for batch in self.batches}
         recognised = [(name, path) for path in self._candidates(folder) if (name := by_content.get(content_sha256(path) or ""))]
@@ -107,12 +107,15 @@ class Source:
         return []
 
     def find(self) -> Path | None:
-        """The first of `folders()` that holds the whole set."""
-        return next((folder for folder in self.folders() if len(self.locate(folder)) == len(self.batches)), None)
+        """The first of `folders()` that holds the whole set. Files are unpacked only where there are enough of them."""
+        return next((folder for folder in self.folders() if len(self.locate(folder, by_content=self._may_be_whole(folder))) == len(self.batches)), None)
 
-    def nearest(self) -> tuple[Path, dict[str, Path]]:
+    def _may_be_whole(self, folder: Path) -> bool:
+        return len({*self._candidates(folder), *self.locate(folder, by_content=False).values()}) >= len(self.batches)
+
+    def nearest(self, by_content: bool = True) -> tuple[Path, dict[str, Path]]:
         """The folder that holds most of the batches, the first of such, and those that it holds."""
-        there = {folder: self.locate(folder) for folder in self.folders()}
+        there = {folder: self.locate(folder, by_content=by_content) for folder in self.folders()}
         folder = max(there, key=lambda folder: len(there[folder]))
         return folder, there[folder]
 
@@ -150,16 +153,19 @@ def _load(source: Source, folder: Path, there: dict[str, Path], split: str, limi
     names = {batch.content: batch.name for batch in source.batches}
     N = len(batches) * source.records
     images, labels = np.empty((N, 3, SIZE, SIZE), np.uint8), np.empty(N, np.int64)
+    strange: dict[Path, None] = {}
     for name, path, data in _contents(source, there, batches):
-        holds = names.get(hashlib.sha256(data).hexdigest(), name)
-        if holds != name:
+        holds = names.get(hashlib.sha256(data).hexdigest())
+        if holds is None:
+            strange[path] = None
+        elif holds != name:
             # A test batch among the training batches would never be noticed later.
             if again and len(by_hand := source.locate(folder, by_name=False)) == len(source.batches):
                 return _load(source, folder, by_hand, split, limit, again=False)
             raise BadInput(f"{path}: holds {holds}.bin, expected {name}.bin; give each file its own name")
         part = slice(batches.index(name) * source.records, (batches.index(name) + 1) * source.records)
         images[part], labels[part] = _records(path, data)
-    return Dataset("cifar10", images[:wanted], labels[:wanted], CLASSES, augmentations=AUGMENTATIONS)
+    return Dataset("cifar10", images[:wanted], labels[:wanted], CLASSES, augmentations=AUGMENTATIONS, notes=unverified("CIFAR-10", list(strange)))
 
 
 def _records(path: Path, data: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -197,18 +203,23 @@ def load_folder(folder: Path, split: str, *, limit: int | None = None) -> Datase
     stem = "data_batch" if split == "train" else "test_batch"
     if not paths:
         raise BadInput(f"{folder}: has no {stem}*.bin for the {split} split; expected at least one, plain, .gz or .xz")
-    parts, count = [], 0
+    parts, count, strange = [], 0, []
+    published = {batch.content for batch in CIFAR10.batches if batch.split == split}
     for path in paths:
         if limit is not None and count >= limit:
             break
         with open_bytes(path, "a batch of CIFAR-10") as stream:
-            parts.append(_records(path, stream.read(-1 if limit is None else (limit - count) * RECORD)))
+            content = stream.read(-1 if limit is None else (limit - count) * RECORD)
+        parts.append(_records(path, content))
+        if hashlib.sha256(content).hexdigest() not in published:
+            strange.append(path)
         count += len(parts[-1][1])
     whole = sum(batch.split == split for batch in CIFAR10.batches) * CIFAR10.records
     if limit is None and count != whole:
         warnings.warn(f"{folder}: has {count:,} of CIFAR-10's {whole:,} {split} images; this is not the whole set", stacklevel=3)
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Dataset("cifar10" if count == whole else "cifar10-part", images, labels.astype(np.int64), CLASSES, augmentations=AUGMENTATIONS)
+    return Dataset("cifar10" if count == whole else "cifar10-part", images, labels.astype(np.int64), CLASSES, augmentations=AUGMENTATIONS,
+                   notes=unverified("CIFAR-10", strange))
 
 
 def verify_folder(folder: Path) -> list[Check]:
@@ -296,10 +307,10 @@ def verify() -> list[Check]:
 
 
 def where() -> tuple[Path | None, str]:
-    """The folder of the whole set, or None, and one line on it."""
+    """The folder of the whole set, or None, and one line on it; of a part that is counted by names, nothing is unpacked."""
     if folder := CIFAR10.find():
-        return folder, str(folder)
-    folder, there = CIFAR10.nearest()
+        return folder, f"{folder} (unverified; minidiff data verify cifar10 compares the content)"
+    folder, there = CIFAR10.nearest(by_content=False)
     has = f"{folder} has {len(there)} of {len(CIFAR10.batches)} batches; " if there else ""
     return None, f"{has}minidiff data fetch cifar10 gets it from {CIFAR10.mirrors[0]}"
 

@@ -22,6 +22,7 @@ class Dataset:
         style: further known values of each image, float32 (N,) by name, or None where nothing is known.
         augmentations: the changes of `minidiff.data.augmentation` that leave every image in its class. A digit stays
             what it is when it is moved, but a mirrored 2 is no digit, while a mirrored ship is a ship.
+        notes: what whoever uses the set should know of how it was read, a line each.
 
     Raises:
         BadInput: the arrays' types or sizes do not belong together.
@@ -33,11 +34,13 @@ class Dataset:
     classes: tuple[str, ...]
     style: dict[str, np.ndarray] | None = field(default=None)
     augmentations: tuple[str, ...] = ("shift",)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         images, labels, count = self.images, self.labels, len(self.classes)
         if images.dtype != np.uint8 or images.ndim not in (3, 4):
             raise BadInput(f"{self.name}: images must be uint8 (N,H,W) or (N,C,H,W), got {_kind(images)}")
+        refuse_channels_last(self.name, images)
         if labels.dtype != np.int64 or labels.ndim != 1:
             raise BadInput(f"{self.name}: labels must be int64 (N,), got {_kind(labels)}")
         if len(images) != len(labels):
@@ -54,13 +57,18 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images there are of each class, by its name."""
+        return dict(zip(self.classes, np.bincount(self.labels, minlength=len(self.classes)).tolist(), strict=True))
+
     def subset(self, indices: Sequence[int] | np.ndarray | slice) -> Dataset:
         """The images at `indices` (whole numbers, a mask or a slice), in that order, as a set."""
         chosen = indices if isinstance(indices, slice) else np.asarray(indices)
         if not isinstance(chosen, slice) and chosen.size == 0:
             chosen = chosen.astype(np.int64)          # an empty list would otherwise index as float64
         style = self.style and {key: values[chosen] for key, values in self.style.items()}
-        return Dataset(self.name, self.images[chosen], self.labels[chosen], self.classes, style, self.augmentations)
+        return Dataset(self.name, self.images[chosen], self.labels[chosen], self.classes, style, self.augmentations, self.notes)
 
 
 def to_model(images: np.ndarray, size: int = 32) -> np.ndarray:
@@ -78,6 +86,7 @@ def to_model(images: np.ndarray, size: int = 32) -> np.ndarray:
     """
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise BadInput(f"to_model: images must be uint8 (N,H,W) or (N,C,H,W), got {_kind(images)}")
+    refuse_channels_last("to_model", images)
     pixels = images[:, None] if images.ndim == 3 else images          # (N,C,H,W)
     N, C, H, W = pixels.shape
     if max(H, W) > size:
@@ -105,6 +114,12 @@ def from_model(x: np.ndarray) -> np.ndarray:
         raise BadInput(f"from_model: {np.isnan(x).sum():,} of {x.size:,} values are NaN; "
                        "expected numbers in [-1, 1]")
     return np.rint((np.clip(x, -1, 1) + 1) * x.dtype.type(127.5)).astype(np.uint8)
+
+
+def refuse_channels_last(who: str, images: np.ndarray) -> None:
+    """Raises BadInput for (N,H,W,C), as Pillow and matplotlib have it: height would be taken for channels, and no operation would notice."""
+    if images.ndim == 4 and images.shape[1] > 4 >= images.shape[3]:
+        raise BadInput(f"{who}: images are {images.shape}, with the channels last; expected (N,C,H,W): images.transpose(0, 3, 1, 2)")
 
 
 def _kind(array: np.ndarray) -> str:

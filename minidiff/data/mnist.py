@@ -7,7 +7,7 @@ Sources:
 
 from __future__ import annotations
 
-import io
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -77,6 +77,14 @@ class Source:
         for path in _files(folder):
             if shape_told(path) in shapes and (name := by_content.get(content_sha256(path) or "")):
                 yield name, path
+
+    def not_as_published(self, there: dict[str, Path]) -> list[Path]:
+        """Those of the files that have an original's name, and not its bytes, plain or in the published .gz.
+
+        Nothing is unpacked: what is packed in another way may have the published content.
+        """
+        return [path for original in self.originals if (path := there[original.name]).name.startswith(original.name)
+                and _bytes_of(path) not in (original.packed, original.content)]
 
     def find(self) -> Path | None:
         """The first of `folders()` that holds all four files."""
@@ -151,6 +159,14 @@ def _files(folder: Path) -> list[Path]:
         return []
 
 
+def _bytes_of(path: Path) -> str | None:
+    try:
+        with open(path, "rb") as raw:
+            return sha256(raw)
+    except OSError:
+        return None
+
+
 def find_mnist() -> Path | None:
     """The folder that holds the four original MNIST files, or None; never goes to the network.
 
@@ -173,11 +189,21 @@ def load(source: Source, split: str) -> Dataset:
     there = source.locate(folder)
     images, labels = source.originals[:2] if split == "train" else source.originals[2:]
     x, y = read_pair(there[images.name], there[labels.name])
-    _refuse_namesake(source, folder, y)
+    found = {images: _content_of(x), labels: _content_of(y)}
+    _refuse_namesake(source, folder, found[labels])
+    if found[images] != images.content and _content_of(x.transpose(0, 2, 1)) == images.content:
+        raise BadInput(f"{there[images.name]}: holds {source.title}'s images with rows and columns exchanged; expected them upright")
     if len(y) and y.max() >= len(source.classes):
         raise BadInput(f"{there[labels.name]}: has a label {y.max()}; "
                        f"{source.title} has the classes 0 to {len(source.classes) - 1}")
-    return Dataset(source.name, x, y, source.classes, augmentations=source.augmentations)
+    strange = [there[original.name] for original, content in found.items() if content != original.content]
+    return Dataset(source.name, x, y, source.classes, augmentations=source.augmentations, notes=unverified(source.title, strange))
+
+
+def unverified(title: str, strange: list[Path]) -> tuple[str, ...]:
+    """The note on files of a set that do not have its published content, as a whole."""
+    return (f"unverified: {', '.join(map(str, strange))} {'does' if len(strange) == 1 else 'do'} not have the published content of a file of {title} "
+            "(by SHA-256)",) if strange else ()
 
 
 def fetch(source: Source, *, tries: int = 3, timeout: float = 10.0, pause: float = 1.0,
@@ -225,10 +251,15 @@ def _how_to_get(source: Source, why: str) -> str:
             f"from {' or '.join(source.mirrors)} into {'it' if there else f'one of {looked}'}{hint}")
 
 
-def _refuse_namesake(source: Source, folder: Path, y: np.ndarray) -> None:
-    """MNIST and Fashion-MNIST use the same file names; the labels are enough to tell them apart."""
-    header = np.array([0x0801, len(y)], ">u4").tobytes()
-    content = sha256(io.BytesIO(header + y.astype(np.uint8).tobytes()))
+def _content_of(array: np.ndarray) -> str:
+    """The SHA-256 of the IDX file of bytes that holds this array."""
+    digest = hashlib.sha256(np.array([0x0800 + array.ndim, *array.shape], ">u4").tobytes())
+    digest.update(np.ascontiguousarray(array, np.uint8))
+    return digest.hexdigest()
+
+
+def _refuse_namesake(source: Source, folder: Path, content: str) -> None:
+    """MNIST and Fashion-MNIST use the same file names; the labels' content is enough to tell them apart."""
     for other in SOURCES.values():
         if other is not source and content in (original.content for original in other.originals):
             raise BadInput(f"{folder}: holds {other.title}, expected {source.title}; "

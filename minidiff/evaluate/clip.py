@@ -13,6 +13,7 @@ import importlib
 import json
 import logging
 import sys
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import numpy as np
 
 from ..errors import BadInput
 from ..files import cache_folder
+from .samples import range_fault
 
 INSTALL = 'pip install "open_clip_torch>=3.3" torch==2.13.0 torchvision==0.28.0'
 RANDOM = "random"
@@ -101,6 +103,8 @@ class Clip:
             raise BadInput(f"clip: a picture is made ready in one of the ways {', '.join(WAYS)}, not {way!r}")
         if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
             raise BadInput(f"clip: images must be (N,1,H,W) or (N,3,H,W), got {images.shape}")
+        if fault := range_fault(images):
+            warnings.warn(f"clip: {fault}", stacklevel=2)
         from tqdm import tqdm
 
         ready, torch = getattr(self, f"_{way}"), _torch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from ..errors import BadInput
 from ..models.classifier import SIZE, Classifier
 from ..tensor import Tensor
 from .calibration import tempered
+from .samples import range_fault
 
 if TYPE_CHECKING:
     from ..train import Loaded
@@ -62,6 +64,8 @@ class Judge:
 
 def crop(images: np.ndarray, size: int = SIZE) -> np.ndarray:
     """The middle of the images, where padding to 32x32 left the digit.            # (N,1,H,W) -> (N,1,28,28)"""
+    if fault := range_fault(images):
+        warnings.warn(f"judge: {fault}", stacklevel=3)
     top, left = _corner(images.shape, size)
     return np.ascontiguousarray(images[:, :, top : top + size, left : left + size], dtype=np.float32)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.dataset import refuse_channels_last
 from ..errors import BadInput, Failed
 from ..files import UNREADABLE, atomic_path
 
@@ -54,7 +54,7 @@ def is_samples(path: str | Path) -> bool:
 
 
 def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """images and labels of an archive. Raises BadInput for what is not as `minidiff sample` writes it; warns of images without a negative number."""
+    """images and labels of an archive. Raises BadInput for what is not as `minidiff sample` writes it."""
     form = "it must hold images float (N,C,H,W) in [-1,1] and labels integer (N,), as minidiff sample writes them"
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -63,20 +63,31 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         raise BadInput(f"{path}: {error.args[0]}; {form}") from None
     except (OSError, AttributeError, *UNREADABLE):
         raise BadInput(f"{path}: cut, damaged or pickled; {form}") from None
-    bytes_ = "; x / 127.5 - 1 makes [-1, 1] of 0 … 255"
+    if images.dtype.kind in "fiub" and images.ndim == 4:
+        refuse_channels_last(str(path), images)
+        if fault := range_fault(images):
+            raise BadInput(f"{path}: {fault}; {form}")
     kinds = images.dtype.kind == "f" and labels.dtype.kind in "iu"
     if not kinds or images.ndim != 4 or labels.shape != images.shape[:1] or images.size == 0:
         found = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}"
-        raise BadInput(f"{path}: {found}; {form}{bytes_ if images.dtype == np.uint8 else ''}")
+        raise BadInput(f"{path}: {found}; {form}")
     if broken := int((~np.isfinite(images)).reshape(len(images), -1).any(1).sum()):
         raise BadInput(f"{path}: {broken:,} of {len(images):,} images are not finite (NaN or infinity); {form}")
-    low, high = images.min(), images.max()
-    if max(-low, high) > 1.0 + 1e-5:
-        raise BadInput(f"{path}: images run {low:g} … {high:g}; {form}{bytes_ if low >= 0 and high > 2 else ''}")
-    if low >= 0:
-        warnings.warn(f"{path}: images run {low:g} … {high:g}, and are read as those of [-1, 1], where black is -1; if 0 is black in them, "
-                      "2 x - 1 makes them so", stacklevel=2)  # fmt: skip
+    if np.abs(images).max() > 1.0 + 1e-5:
+        raise BadInput(f"{path}: images run {images.min():g} … {images.max():g}; {form}")
     return images, labels.astype(np.int64, copy=False)
+
+
+def range_fault(images: np.ndarray) -> str:
+    """What is wrong with images that are of bytes or of [0,1] by their values, and not of [−1,1]; nothing where they may be of that.
+
+    No sample is without black, so what never falls below 0 was scaled in another way.
+    """
+    if images.size == 0 or not images.min() >= 0 or images.max() == 0:
+        return ""
+    least, most = images.min().item(), images.max().item()
+    scaled = "x / 127.5 - 1" if most > 2 else "2 x - 1"
+    return f"images run {least:g} … {most:g} ({images.dtype}), and samples run -1 … 1; {scaled} makes them so"
 
 
 def write_samples(path: str | Path, labels: np.ndarray, parts: Iterable[np.ndarray]) -> Path:

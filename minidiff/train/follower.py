@@ -25,6 +25,9 @@ class Follower(Trainer):
         self.launches.append({})
         self.metrics = Nowhere()
 
+    def _hold_out(self) -> None:
+        pass
+
     def _look(self) -> dict[str, float]:
         return {}
 

@@ -84,6 +84,7 @@ class Trainer:
             backend.set_num_threads(config.threads)
         share_machine(self.group, config.device)
         self._build(fresh=saved is None)
+        self._hold_out()                                  # what is missing should be missed now, not after hours
         self.launches: list[dict[str, Any]] = []
         self._damaged: dict[Path, str] = {}
         if saved is not None:
@@ -144,6 +145,11 @@ class Trainer:
         except TypeError as error:                        # an option that this network does not have
             raise BadInput(f"train: model: {error}") from None
 
+    def data_facts(self) -> dict[str, Any]:
+        """What the run trains on: the images of each class, how many are held out for the loss, and what is to be noted of them."""
+        train = self.loader.dataset
+        return {"classes": train.counts, "held_out": len(self._held_out[1]), "notes": list(train.notes)}
+
     # -------------------------------------------------------------------------------------------- the loop
 
     def run(self) -> Outcome:
@@ -194,7 +200,6 @@ class Trainer:
 
     def _begin(self) -> None:
         """Bring the folder in order: nothing half written in it, nothing from after the step to go on from."""
-        self._hold_out()                                  # what is missing should be missed now, not after hours
         self.launches.append({"command": records.command_line(), "started": records.now(), "from_step": self.step})
         folder.remove_leftovers(self.out)
         for path in self._damaged:
@@ -360,7 +365,8 @@ class Trainer:
     def _hold_out(self) -> None:
         """Fetch the images of the held-out loss."""
         c = self.config
-        if c.validate and not hasattr(self, "_held_out"):
+        self._held_out = np.empty((0,)), np.empty((0,), np.int64), None
+        if c.validate:
             held_out = data.load(c.data, "test", limit=c.validate, size=c.image_size)
             style = None if self.style is None else self.style.told(data.style_values(held_out, c.style))
             self._held_out = data.to_model(held_out.images, size=c.image_size), held_out.labels, style
@@ -368,7 +374,6 @@ class Trainer:
     def validation_loss(self) -> float:
         """Mean loss over ``config.validate`` held-out images, always with the same t and eps."""
         c = self.config
-        self._hold_out()
         images, labels, style = self._held_out
         total = 0.0
         for start in range(0, len(images), c.batch):
@@ -450,6 +455,7 @@ class Trainer:
         if meta.get("kind") != "training":
             raise BadInput(f"{path}: holds weights alone; only a training checkpoint can be gone on with")
         self._check_same_recipe(path, Config.from_json(meta["config"]))
+        self._check_same_classes(path, meta.get("classes"))
         checkpoint.load_weights(self.model, arrays["model"], path)
         if self.minutes is not None:
             self.total = min(self.total, max(meta["step"], meta["total_steps"]))
@@ -478,6 +484,15 @@ class Trainer:
             if name not in FREE_ON_RESUME and before.get(name) != now.get(name):
                 raise BadInput(f"{path}: this run has {name} {before.get(name)}, {now.get(name)} is asked for; "
                                "leave that out to resume it, or give another --out")
+
+    def _check_same_classes(self, path: Path, old: list[str] | None) -> None:
+        """Label k must mean what it meant: a class's folder that was added, removed or renamed moves those behind it."""
+        if old is None or tuple(old) == self.classes:
+            return
+        gone, new = ([name for name in these if name not in others] for these, others in ((old, self.classes), (self.classes, old)))
+        said = " and ".join(f"{what} {', '.join(names)}" for what, names in (("no longer", gone), ("now also", new)) if names)
+        raise BadInput(f"{path}: this run's classes are {', '.join(old)}; {self.config.data} has {said or 'them in another order'}; "
+                       "bring the folder back as it was to resume the run, or give another --out")
 
     # -------------------------------------------------------------------------------------------- endings
 
@@ -538,7 +553,7 @@ class Trainer:
         records.write_json(self.out / "record.json", {
             "status": status, **facts, "command": launch["command"], "commit": records.commit(),
             "config": self.config.to_json(), **({} if self.origin is None else {"start": self.origin}),
-            "parameters": self.model.num_parameters(),
+            "parameters": self.model.num_parameters(), "data": self.data_facts(),
             "machine": records.machine(self.config.device, backend.get_num_threads()),
             "versions": records.versions(), "seed": self.config.seed,
             "started": self.launches[0]["started"], "ended": launch["ended"], "seconds": round(self.seconds, 1),

@@ -289,6 +289,27 @@ def test_without_files_and_network_one_line_says_what_to_put_where(small, tmp_pa
                          f"{cache}, {cache / 'cifar-10-batches-bin'}, or set MINIDIFF_DATA to the folder that holds it")
 
 
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_other_content_under_the_published_names_is_unverified(small, files, tmp_path, monkeypatch, suffix):
+    folder = put(tmp_path / "data", {**files, "data_batch_2": bytes(len(files["data_batch_2"]))}, suffix)
+    monkeypatch.setenv("MINIDIFF_DATA", str(folder))
+    note = f"unverified: {folder}/data_batch_2{suffix} does not have the published content of a file of CIFAR-10 (by SHA-256)"
+    assert data.load("cifar10").notes == data.load(str(folder)).notes == (note,)
+    assert data.load("cifar10", "test").notes == data.load(str(folder), "test").notes == ()
+    assert "unverified; minidiff data verify cifar10 compares the content" in str(data.available()[2])
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_listing_the_sets_unpacks_no_batch(small, files, tmp_path, monkeypatch, suffix):
+    monkeypatch.setenv("MINIDIFF_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(cifar10, "content_sha256", lambda path: pytest.fail(f"{path} is read"))
+    some = dict(list(files.items())[:2])
+    put(tmp_path / "data", some, suffix)
+    assert f"{tmp_path / 'data'} has 2 of 6 batches; " in str(data.available()[2])
+    put(tmp_path / "data", files, suffix)
+    assert data.available()[2].ready
+
+
 # ------------------------------------------------------------------------------------------------ a part of it
 
 def test_a_part_is_not_taken_for_the_whole(small, files, tmp_path, monkeypatch):

@@ -1,5 +1,8 @@
 import os
 import re
+import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -69,10 +72,69 @@ def test_the_first_ones_are_a_mixture(birds):
 def test_folders_train_and_test_are_the_splits(birds, tmp_path):
     (tmp_path / "both").mkdir()
     birds.rename(tmp_path / "both" / "train")
-    paint(tmp_path / "both" / "test" / "owl" / "night" / "99.png", np.broadcast_to(np.array([99, 1, 9], np.uint8), (8, 8, 3)))
+    paint(tmp_path / "both" / "test" / "owl" / "99.png", np.broadcast_to(np.array([99, 1, 9], np.uint8), (8, 8, 3)))
     assert len(data.load(str(tmp_path / "both"))) == 33
     test = data.load(str(tmp_path / "both"), "test")
     assert inside(test) == [(1, 99)] and test.labels.tolist() == [1] and test.classes == ("heron", "owl", "robin")
+
+
+@pytest.mark.parametrize("train, test", [("Train", "Test"), ("TRAINING", "testing"), ("training_set", "Validation"), ("train-images", "val"), ("trainset", "dev")])
+def test_split_folders_are_recognized_in_any_spelling(birds, tmp_path, train, test):
+    (tmp_path / "both").mkdir()
+    birds.rename(tmp_path / "both" / train)
+    paint(tmp_path / "both" / test / "owl" / "99.png", np.broadcast_to(np.array([99, 1, 9], np.uint8), (8, 8, 3)))
+    assert len(data.load(str(tmp_path / "both"))) == 33 and inside(data.load(str(tmp_path / "both"), "test")) == [(1, 99)]
+
+
+def test_of_a_test_and_a_validation_folder_the_test_images_are_held_out_and_a_note_says_so(tmp_path):
+    for k, split in enumerate(("Train", "Val", "Test")):
+        paint(tmp_path / "set" / split / "a" / "x.png", np.full((8, 8), 100 + k, np.uint8))
+    test = data.load(str(tmp_path / "set"), "test")
+    assert np.unique(test.images).tolist() == [102]
+    assert test.notes == ("Val is not used: the held-out images are those in Test",)
+
+
+def test_a_class_may_be_named_as_a_split(tmp_path):
+    for name in ("bus", "car", "train"):
+        paint(tmp_path / "set" / name / "x.png", np.full((8, 8), 100, np.uint8))
+    assert data.load(str(tmp_path / "set")).classes == ("bus", "car", "train")
+
+
+def test_classes_named_by_numbers_are_in_numerical_order(tmp_path):
+    for name in ("10", "9", "11", "-1", "0.5", "0.25", "b10", "b9", "a"):
+        paint(tmp_path / "set" / name / "x.png", np.full((8, 8), 100, np.uint8))
+    assert data.load(str(tmp_path / "set")).classes == ("-1", "0.25", "0.5", "9", "10", "11", "a", "b9", "b10")
+
+
+def test_folders_of_tools_are_left_out_of_the_classes_and_within_a_class(birds):
+    for k, name in enumerate((".ipynb_checkpoints", "@eaDir", "__MACOSX", "#recycle", "System Volume Information")):
+        for place in (birds, birds / "owl", birds / "owl" / "night"):
+            paint(place / name / f"{k}.png", noise(k, 8, 8, 3))
+    paint(birds / "owl" / "night" / "99.png", np.broadcast_to(np.array([99, 1, 9], np.uint8), (8, 8, 3)))
+    both = [data.load(str(birds), split) for split in data.SPLITS]
+    assert both[0].classes == ("heron", "owl", "robin") and sum(map(len, both)) == 34
+    assert both[0].notes[:1] == ("owl: 1 of its 11 images are in its sub-folders (night)",)
+
+
+def test_linked_folders_are_followed_once_and_never_in_a_circle(birds, tmp_path):
+    for k in range(5):
+        paint(tmp_path / "elsewhere" / "deep" / f"{k}.png", np.broadcast_to(np.array([50 + k, 1, 9], np.uint8), (8, 8, 3)))
+    paint(tmp_path / "wren" / "60.png", np.broadcast_to(np.array([60, 3, 9], np.uint8), (8, 8, 3)))
+    for link, target in {"owl/more": tmp_path / "elsewhere", "owl/again": tmp_path / "elsewhere" / "deep", "owl/up": birds, "owl/self": birds / "owl",
+                         "wren": tmp_path / "wren"}.items():
+        (birds / link).symlink_to(target, target_is_directory=True)
+    (tmp_path / "elsewhere" / "deep" / "round").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    both = [data.load(str(birds), split) for split in data.SPLITS]
+    held = sorted(k for dataset in both for label, k in inside(dataset) if label == 1)
+    assert both[0].classes == ("heron", "owl", "robin", "wren") and held == [*range(10), *range(50, 55)]
+
+
+def test_what_is_not_used_is_said(birds):
+    paint(birds / "stray.png", noise(0, 8, 8, 3))
+    for name in ("a.heic", "b.heic", "notes.txt"):
+        (birds / "owl" / name).write_bytes(b"")
+    assert data.load(str(birds)).notes[:2] == (f"images directly in {birds} are of no class and not used: 1",
+                                               "files that are no images by their names are not read: .heic (2), .txt (1)")
 
 
 def test_what_is_no_image_and_what_is_hidden_is_passed_over(birds):
@@ -123,6 +185,70 @@ def test_grey_folders_stay_grey_and_one_colour_makes_all_rgb(tmp_path):
     paint(tmp_path / "grey" / "a" / "colour.png", noise(9, 32, 32, 3))
     both = data.load(str(tmp_path / "grey"), limit=2)          # whichever come first, the set is one
     assert both.images.shape == (2, 3, 32, 32)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "1", "CMYK"])
+def test_gray_is_decided_by_content_and_not_by_the_mode_of_the_file(tmp_path, mode):
+    values = np.repeat(np.array([[0, 255]], np.uint8), 4, 0).repeat(2, 1) if mode == "1" else np.arange(16, dtype=np.uint8).reshape(4, 4) * 17
+    for k in range(2):
+        paint(tmp_path / "set" / "a" / f"{k}.{'tif' if mode == 'CMYK' else 'png'}", values, mode)
+    images = data.load(str(tmp_path / "set"), size=4).images
+    assert images.shape == (1, 4, 4)
+    np.testing.assert_array_equal(images[0], values)
+
+
+def test_a_gray_palette_beside_a_colored_one_is_rgb(tmp_path):
+    Image.fromarray(noise(0, 8, 8, 3)).quantize(8).save(paint(tmp_path / "set" / "a" / "0.png", noise(1, 8, 8), "P"))
+    paint(tmp_path / "set" / "a" / "1.png", noise(1, 8, 8), "P")
+    assert data.load(str(tmp_path / "set")).images.shape == (1, 3, 32, 32)
+
+
+@pytest.mark.parametrize("ending, dtype, most, white", [
+    (".png", np.uint16, 4095, 4095), (".png", np.uint16, 1000, 1023), (".png", np.uint16, 255, 255), (".png", np.uint16, 65535, 65535),
+    (".png", np.uint16, 16000, 16383), (".tif", np.int32, 255, 255), (".tif", np.float32, 255, 255), (".tif", np.float32, 1, 1), (".tif", np.uint16, 4095, 4095),
+    (".tif", np.int32, 65535, 65535), (".pgm", np.uint16, 65535, 65535)])
+def test_deep_images_are_scaled_by_the_range_of_the_whole_folder_and_a_note_says_so(tmp_path, ending, dtype, most, white):
+    for k, share in enumerate((1, 0.5)):
+        paint(tmp_path / "set" / "a" / f"{k}{ending}", np.full((4, 4), most * share, dtype))
+    both = [data.load(str(tmp_path / "set"), split, size=4) for split in data.SPLITS]
+    found = sorted(int(np.unique(part.images).item()) for part in both)
+    assert np.abs(np.array(found) - np.array([0.5, 1]) * 255 * most / white).max() <= 1
+    kind = "floating point" if dtype == np.float32 else "more than 8 bits"
+    assert both[0].notes == (f"images of {kind}: by the range of their values {white:,} is taken for white",)
+
+
+@pytest.mark.parametrize("values, said", [((-5, 300), "-5 to 300"), ((0, np.nan), "nan to nan")])
+def test_values_that_are_no_brightness_are_refused(tmp_path, values, said):
+    path = paint(tmp_path / "set" / "a" / "x.tif", np.array([values], np.float32))
+    with pytest.raises(BadInput, match=rf"^{re.escape(str(path))}: its values run from {said}; expected 0 to 65,535, or 0 to 1 in floating point$"):
+        data.load(str(tmp_path / "set"))
+
+
+def write_png16(path, pixels):
+    """A PNG of 16-bit colors, which Pillow reads and does not write."""
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    H, W, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", W, H, 16, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows))
+                     + chunk(b"IEND", b""))
+
+
+def test_twelve_bits_of_color_in_sixteen_are_refused_since_their_lower_ones_are_not_read(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 65536, (4, 4, 3))
+    pixels[0, 0] = 65535
+    write_png16(tmp_path / "set" / "a" / "x.png", pixels)
+    np.testing.assert_array_equal(data.load(str(tmp_path / "set"), size=4).images[0], (pixels >> 8).transpose(2, 0, 1))
+    write_png16(tmp_path / "set" / "a" / "x.png", pixels >> 4)
+    with pytest.raises(BadInput, match=r"/set: has color images of 16 bits whose values end at about 4,095, and Pillow reads the upper 8 bits alone"):
+        data.load(str(tmp_path / "set"))
+
+
+def test_nearly_black_images_are_noted(tmp_path):
+    paint(tmp_path / "set" / "a" / "x.png", np.eye(8, dtype=np.uint8))
+    assert data.load(str(tmp_path / "set")).notes == ("the images are nearly black: no value is above 1 of 255",)
 
 
 @pytest.mark.parametrize("make, expected", [
@@ -208,15 +334,69 @@ def only_train(folder):
     (folder / "train").mkdir()
 
 
+def bare(folder):
+    for name in ("heron", "owl", "robin"):
+        shutil.rmtree(folder / name)
+
+
 def stranger(folder):
+    bare(folder)
     for split, name in (("train", "a"), ("test", "b")):
         paint(folder / split / name / "x.png", noise(0, 4, 4))
 
 
+def beside(folder):
+    for split in ("Train", "Test"):
+        paint(folder / split / "owl" / "x.png", noise(0, 4, 4))
+
+
+def unlabeled(folder):
+    bare(folder)
+    for split in ("Train", "Test"):
+        paint(folder / split / "x.png", noise(0, 4, 4))
+
+
+def twice(folder):
+    for split in ("train", "Training", "Test"):
+        paint(folder / split / "owl" / "x.png", noise(0, 4, 4))
+
+
+def wrapped(folder):
+    bare(folder)
+    for name in ("cat", "dog"):
+        paint(folder / "Images" / name / "x.png", noise(0, 4, 4))
+
+
+def nested(folder):
+    paint(folder / "duck" / "mallard" / "x.png", noise(0, 4, 4))
+    paint(folder / "duck" / "teal" / "young" / "x.png", noise(0, 4, 4))
+
+
+def wrapped_split(folder):
+    bare(folder)
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            paint(folder / split / "images" / name / "x.png", noise(0, 4, 4))
+
+
+def broken(folder):
+    (folder / "wren").symlink_to(folder / "gone")
+
+
 @pytest.mark.parametrize("change, message", [
     (empty, "{0}/wren: is a class without images; expected files that end in .png, .jpg, .jpeg, .bmp, .gif, .webp, .tif, .tiff, .ppm, .pgm, .pbm"),
-    (only_train, "{0}: has no test beside its train; expected both, or the classes' folders alone"),
+    (only_train, "{0}: has no test beside its train; expected both, or the classes' folders alone (--data {0}/train trains on that alone)"),
     (stranger, "{0}/test/b: is no class of the training images; the classes are a"),
+    (beside, "{0}: has heron, owl, robin beside its Test and Train; expected the classes' folders in those"),
+    (unlabeled, "{0}/Test: holds images and no classes; expected a sub-folder of images for each class in it"),
+    (twice, "{0}: has several folders for one split (Test, Training, train); expected one for each"),
+    (wrapped, "{0}/Images: holds no image itself, but folders of images: cat, dog; if these are the classes, give {0}/Images; "
+              "if Images is one class, put its images directly into it"),
+    (wrapped_split, "{0}/train/images: holds no image itself, but folders of images: cat, dog; if these are the classes, put them directly into "
+                    "{0}/train; if images is one class, put its images directly into it"),
+    (nested, "{0}/duck: holds no image itself, but folders of images: mallard, teal; if these are the classes, put them directly into {0}; "
+             "if duck is one class, put its images directly into it"),
+    (broken, "{0}/wren: is a link to what is not there; mend the link or remove it"),
 ])
 def test_a_folder_of_another_form_is_described(birds, change, message):
     change(birds)
@@ -230,7 +410,8 @@ def test_a_folder_without_classes_and_one_without_test_images(tmp_path):
         data.load(str(tmp_path / "flat"))
     paint(tmp_path / "one" / "a" / "x.png", noise(0, 4, 4))
     assert len(data.load(str(tmp_path / "one"))) == 1
-    with pytest.raises(BadInput, match="/one: has no image for the test split; one image in 10 of a class is a test image, if the class has two or more$"):
+    with pytest.raises(BadInput, match="/one: has no image for the test split; one image in 10 of a class is a test image, if the class has two or more; "
+                                       "to train without held-out images: --set validate=0$"):
         data.load(str(tmp_path / "one"), "test")
 
 

@@ -231,15 +231,38 @@ def test_unknown_names_are_answered_with_the_known_ones(call, message):
         call()
 
 
-def test_available_tells_what_is_ready_and_where(files, tmp_path, monkeypatch):
+def test_available_tells_what_is_ready_and_where(small_mnist, files, tmp_path, monkeypatch):
     before = {entry.name: entry for entry in data.available()}
     assert tuple(before) == data.NAMES
     assert not before["mnist"].ready and before["glyphs"].ready
-    assert before["mnist"].detail.startswith("minidiff data fetch mnist gets it from https://")
+    assert before["mnist"].detail.startswith("minidiff data fetch mnist gets it from http://")
     folder = put(tmp_path / "data", files)
     monkeypatch.setenv("MINIDIFF_DATA", str(folder))
     entry = data.available()[0]
     assert entry.ready and entry.folder == folder and str(entry) == f"mnist          ready    {folder}"
+
+
+@pytest.mark.parametrize("pack, suffix", [(gz, ".gz"), (bytes, ""), (lzma.compress, ".xz")])
+def test_other_content_under_the_published_names_is_unverified(small_mnist, files, idx_bytes, tmp_path, monkeypatch, pack, suffix):
+    name = "t10k-images-idx3-ubyte"
+    other = idx_bytes(np.zeros((10, 28, 28), np.uint8))
+    folder = put(tmp_path / "data", {**files, name: other}, pack, suffix)
+    monkeypatch.setenv("MINIDIFF_DATA", str(folder))
+    assert data.load("mnist", "train").notes == ()
+    note = f"unverified: {folder / (name + suffix)} does not have the published content of a file of MNIST (by SHA-256)"
+    assert data.load("mnist", "test").notes == data.load("mnist", "test", limit=3).notes == (note,)
+    listed = str(data.available()[0])
+    assert listed.startswith(f"mnist          ready    {folder} (unverified: ") and f"{name}{suffix}" in listed
+    assert listed.endswith("; minidiff data verify mnist compares the content)")
+
+
+def test_images_with_rows_and_columns_exchanged_are_recognized(small_mnist, files, idx_bytes, tmp_path, monkeypatch):
+    name = "train-images-idx3-ubyte"
+    images = np.frombuffer(files[name][16:], np.uint8).reshape(-1, 28, 28)
+    folder = put(tmp_path / "data", {**files, name: idx_bytes(images.transpose(0, 2, 1))})
+    monkeypatch.setenv("MINIDIFF_DATA", str(folder))
+    with pytest.raises(BadInput, match=rf"{name}\.gz: holds MNIST's images with rows and columns exchanged; expected them upright$"):
+        data.load("mnist")
 
 
 # ------------------------------------------------------------------------------------------------ by content

@@ -1,14 +1,15 @@
 """Which labels samples are asked for, and which held-out images they are compared with."""
 
-import warnings
+import re
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minidiff.data import from_model
 from minidiff.errors import BadInput
-from minidiff.evaluate import in_proportion, read_samples
+from minidiff.evaluate import in_proportion, judge_samples, read_samples
 from minidiff.evaluate.samples import as_frequent
 
 
@@ -53,13 +54,11 @@ FORM = "it must hold images float (N,C,H,W) in [-1,1] and labels integer (N,), a
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda x: (127.5 * (x + 1)).astype(np.uint8), f"images uint8 (4, 1, 28, 28), labels int64 (4,); {FORM}; x / 127.5 - 1 makes [-1, 1] of 0 … 255"),
-    (lambda x: 127.5 * (x + 1), f"images run 0 … 255; {FORM}; x / 127.5 - 1 makes [-1, 1] of 0 … 255"),
     (lambda x: 3 * x, f"images run -3 … 3; {FORM}"),
     (lambda x: np.where(np.arange(4).reshape(4, 1, 1, 1) == 2, np.nan, x), f"1 of 4 images are not finite (NaN or infinity); {FORM}"),
     (lambda x: np.where(x == 1, np.inf, x), f"4 of 4 images are not finite (NaN or infinity); {FORM}"),
 ])  # fmt: skip
-def test_images_out_of_range_are_refused_with_the_range_found(tmp_path, change, message):
+def test_images_out_of_range_or_not_finite_are_refused(tmp_path, change, message):
     x = np.tile(np.linspace(-1, 1, 28 * 28, dtype=np.float32).reshape(1, 1, 28, 28), (4, 1, 1, 1))
     np.savez(tmp_path / "s.npz", images=change(x), labels=np.arange(4))
     with pytest.raises(BadInput) as error:
@@ -67,12 +66,29 @@ def test_images_out_of_range_are_refused_with_the_range_found(tmp_path, change, 
     assert str(error.value) == f"{tmp_path / 's.npz'}: {message}"
 
 
-def test_images_of_0_to_1_are_read_and_warned_of(tmp_path):
-    x = np.tile(np.linspace(0, 1, 28 * 28, dtype=np.float32).reshape(1, 1, 28, 28), (4, 1, 1, 1))
-    np.savez(tmp_path / "s.npz", images=x, labels=np.arange(4))
-    with pytest.warns(UserWarning, match=r"s\.npz: images run 0 … 1, and are read as those of \[-1, 1\], where black is -1; if 0 is black in them, 2 x - 1 makes"):
-        assert np.array_equal(read_samples(tmp_path / "s.npz")[0], x)
-    np.savez(tmp_path / "s.npz", images=2 * x - 1, labels=np.arange(4))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+LABELS = np.arange(8)
+X = np.random.default_rng(0).uniform(-1, 1, (8, 1, 32, 32)).astype(np.float32)
+X[0, 0, :2, 0] = -1, 1
+OTHER_SCALES = [((X + 1) / 2, "images run 0 … 1 (float32), and samples run -1 … 1; 2 x - 1 makes them so"),
+                (X > 0, "images run 0 … 1 (bool), and samples run -1 … 1; 2 x - 1 makes them so"),
+                (from_model(X), "images run 0 … 255 (uint8), and samples run -1 … 1; x / 127.5 - 1 makes them so"),
+                ((X + 1) * 127.5, "images run 0 … 255 (float32), and samples run -1 … 1; x / 127.5 - 1 makes them so")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("images", "said"), OTHER_SCALES, ids=["0 to 1", "bool", "bytes", "floats to 255"])
+def test_images_of_another_range_are_refused_with_the_range_that_was_found(tmp_path, images, said):
+    np.savez(tmp_path / "s.npz", images=images, labels=LABELS)
+    with pytest.raises(BadInput, match=f"^{re.escape(str(tmp_path))}/s.npz: {re.escape(said)}; it must hold images float"):
+        read_samples(tmp_path / "s.npz")
+
+
+@pytest.mark.parametrize(("images", "said"), OTHER_SCALES, ids=["0 to 1", "bool", "bytes", "floats to 255"])
+def test_the_classifier_warns_of_arrays_of_another_range(images, said):
+    with pytest.warns(UserWarning, match=f"^judge: {re.escape(said)}$"):
+        judge_samples(images, LABELS)
+
+
+def test_samples_with_the_channels_last_are_refused(tmp_path):
+    np.savez(tmp_path / "s.npz", images=X.transpose(0, 2, 3, 1), labels=LABELS)
+    with pytest.raises(BadInput, match=r"s.npz: images are \(8, 32, 32, 1\), with the channels last; expected \(N,C,H,W\)"):
         read_samples(tmp_path / "s.npz")
