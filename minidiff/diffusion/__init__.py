@@ -10,7 +10,7 @@ from .forward import q_onward, q_sample
 from .guidance import Guidance, classifier_gradient, guided_output
 from .likelihood import Bound, Likelihood, dequantise, ode_log_likelihood, variational_bound
 from .loss import TIMES, drop_labels, loss
-from .samplers import EVALUATIONS, SAMPLERS, sample, time_steps
+from .samplers import EVALUATIONS, SAMPLERS, evaluations, sample, time_steps
 from .schedules import SCHEDULES, Schedule, make_schedule
 from .targets import TARGETS, WEIGHTINGS, loss_weight, predict_eps, predict_x0, training_target
 from .variance import VARIANCES, bound_terms
@@ -34,6 +34,7 @@ __all__ = [
     "denoise",
     "dequantise",
     "drop_labels",
+    "evaluations",
     "guided_output",
     "image_to_image",
     "inpaint",

@@ -76,9 +76,10 @@ def denoise(
     noisy = checked_pictures("denoise", model, noisy, labels, clip=False)
     with np.errstate(divide="ignore"):
         ratio = schedule.noise / schedule.signal
-    if not 0.0 <= sigma <= ratio[-1]:
-        raise BadInput(f"denoise: sigma must lie between 0 and {ratio[-1]:.3g}, the most noise on this schedule; got {sigma}")
-    t = int(np.argmin(np.abs(ratio - sigma))) if np.isfinite(sigma) else schedule.T
+    most = ratio[np.isfinite(ratio)][-1]                         # a step without signal would make a y = 0 of y
+    if not 0.0 <= sigma <= most:
+        raise BadInput(f"denoise: sigma must lie between 0 and {most:.3g}, the most noise on this schedule; got {sigma}")
+    t = int(np.argmin(np.abs(ratio - sigma)))
     a, times = float(schedule.signal[t]), steps_below(schedule, t, steps)
     return walks("denoise", model, schedule, labels, times, lambda indices, draw, home: a * backend.asarray(noisy[indices], like=home), **how)
 

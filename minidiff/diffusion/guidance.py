@@ -17,7 +17,7 @@ from ..backend import Array, array_module
 from ..errors import BadInput
 from ..tensor import Tensor
 from .schedules import Schedule
-from .targets import network_input, predict_x0, rates
+from .targets import network_input, predict_x0
 from .variance import split_answer
 
 
@@ -32,7 +32,8 @@ class Guidance:
                  (Lin et al. 2023, eq. 15–16; large w makes pictures too contrasty)
     negative     the label to lean away from, −1 for no class in particular
     classifier   a network that says what a clean picture shows, x0 -> logits (N,K), all Tensors; and how much it is
-    strength     listened to (Dhariwal & Nichol 2021, algorithm 2, with the classifier looking at x̂0)
+    strength     listened to (Dhariwal & Nichol 2021, algorithm 2, with the classifier looking at x̂0): from the first step on
+                 whose x_t holds some of the picture, see :func:`shows_signal`
     alone        the classifier leads alone: the model is not told the class, so that one without classes will do
 
     Raises BadInput for numbers out of range.
@@ -63,6 +64,19 @@ class Guidance:
         """w at step t."""
         low, high = self.interval
         return self.w if low * T <= t <= high * T else 0.0
+
+    def led(self, schedule: Schedule, t: int) -> bool:
+        """Whether the classifier acts at step t."""
+        return self.classifier is not None and shows_signal(schedule, t)
+
+    def evaluations(self, schedule: Schedule, t: int) -> int:
+        """Network evaluations (NFE) for one picture at step t: the second one of w, and one more for the classifier's gradient."""
+        return (2 if self.at(t, schedule.T) else 1) + self.led(schedule, t)
+
+
+def shows_signal(schedule: Schedule, t: int) -> bool:
+    """Whether x_t = a x0 + σ ε holds any of x0 in float32: a > ε₃₂ σ. Not at T of "flow" and of zero_terminal_snr, where a = 0."""
+    return bool(schedule.signal[t] > np.finfo(np.float32).eps * schedule.noise[t])
 
 
 def guided_output(
@@ -97,7 +111,8 @@ def guided_output(
 def rescaled(y: Array, cond: Array, phi: float) -> Array:
     """φ y std(cond) / std(y) + (1 − φ) y, the deviations taken over each sample            (Lin et al. 2023, eq. 15–16)"""
     xp, axes = array_module(y), tuple(range(1, y.ndim))
-    size = xp.std(cond, axis=axes, keepdims=True) / xp.std(y, axis=axes, keepdims=True)
+    size, of_y = (xp.std(each, axis=axes, keepdims=True) for each in (cond, y))
+    size = xp.where(of_y > 0, size / xp.where(of_y > 0, of_y, 1.0), 1.0).astype(y.dtype)       # a constant y has no deviation to bring back
     return (phi * size + (1.0 - phi)) * y
 
 
@@ -119,7 +134,15 @@ def classifier_gradient(
     return grad(total, x).data
 
 
-def lean(schedule: Schedule, xt: Array, t: int, eps: Array, gradient: Array, strength: float) -> Array:
-    """ε̂ − strength · σ_t ∇ ln p(label | x_t)            (Dhariwal & Nichol 2021, eq. 14)"""
-    _, noise = rates(schedule, t, xt, "lean")
-    return eps - strength * noise * gradient
+def lean(schedule: Schedule, t: int, x0: Array, gradient: Array, strength: float) -> Array:
+    """x̂0 moved along the classifier's gradient, at a step where it acts (`shows_signal`)
+
+        ε̂' = ε̂ − strength · σ ∇ ln p(label | x_t)            (Dhariwal & Nichol 2021, eq. 14)
+        x̂0' = x̂0 + strength · σ²/a ∇ ln p(label | x_t)       the same, as x_t = a x̂0 + σ ε̂
+
+    Where a = 0, x_t is noise alone and independent of x0: p(label | x_t) = p(label), whose gradient is 0, so that ε̂ is right
+    without guidance, and of x̂0 the formula says nothing, 0/0. There the classifier is not asked: its guidance starts one step
+    later, at the first t whose x_t holds some of the picture.
+    """
+    a, sigma = float(schedule.signal[t]), float(schedule.noise[t])
+    return x0 + (strength * sigma**2 / a) * gradient

@@ -22,11 +22,11 @@ from .forward import q_onward
 from .guidance import Guidance, classifier_gradient, guided_output, lean
 from .schedules import Schedule
 from .solvers import SOLVERS, Answer
-from .targets import check_target, network_input, noise_in, predict_eps, predict_x0, rates
+from .targets import check_target, network_input, noise_in, predict_eps, predict_x0
 from .variance import VARIANCES, split_answer
 
 SAMPLERS = tuple(SOLVERS)
-EVALUATIONS = {name: solver.evaluations for name, solver in SOLVERS.items()}  # of the network, for each step
+EVALUATIONS = {name: solver.evaluations for name, solver in SOLVERS.items()}  # of the network in a step, at most; see `evaluations`
 CLIPS = (True, False, "dynamic")
 QUANTILE = 0.995  # of a picture's pixels that dynamic thresholding leaves alone
 STREAM = 16  # of the noise that samples are made of: training with the same seed draws from streams 0, 1, 2
@@ -47,6 +47,30 @@ def time_steps(T: int, steps: int | Sequence[int] | None = None) -> list[int]:
     if not (1 <= steps <= T and int(steps) == steps):
         raise BadInput(f"sample: steps must be a whole number from 1 to {T}, the model's T; got {steps}")
     return [int(t) for t in np.round(np.linspace(T, 0, int(steps) + 1))]
+
+
+def evaluations(
+    schedule: Schedule, sampler: str = "ddpm", steps: int | Sequence[int] | None = None, guidance: Guidance | float = 0.0, churn: float = 0.0
+) -> int:
+    """How many network evaluations (NFE) :func:`sample` makes for one picture; the options are its own.
+
+    Counted, not presumed: the sampler takes all its steps, with a network that costs nothing. Classifier-free guidance takes
+    two evaluations wherever it acts, a classifier one more for its gradient; samplers of the second order have steps that
+    take only one, such as Heun's last. Raises BadInput as `sample`.
+    """
+    guidance, times, count = guidance if isinstance(guidance, Guidance) else Guidance(w=guidance), time_steps(schedule.T, steps), 0
+    check_sampler(sampler)
+
+    def ask(xt: Array, t: int) -> Answer:
+        nonlocal count
+        count += guidance.evaluations(schedule, t)
+        return Answer(xt, xt, xt)
+
+    x = np.zeros(1, np.float32)
+    solver = SOLVERS[sampler](schedule, ask, lambda: x, len(times) - 1, churn=churn)
+    for t, s in itertools.pairwise(times):
+        solver.step(x, t, s)
+    return count
 
 
 class Walk:
@@ -77,15 +101,13 @@ class Walk:
         shown = network_input(self.schedule, xt, t, self.target)
         y = guided_output(self.model, shown, t, self.told, g.at(t, self.schedule.T), g.negative, g.rescale, self.style)
         y, v = split_answer(self.model, y)
-        x0 = predict_x0(self.schedule, xt, t, y, self.target)
-        if g.classifier is not None:
+        x0, led = predict_x0(self.schedule, xt, t, y, self.target), g.led(self.schedule, t)
+        if led:
             gradient = classifier_gradient(self.model, g.classifier, self.schedule, xt, t, self.labels, self.told, self.style)
-            eps = lean(self.schedule, xt, t, predict_eps(self.schedule, xt, t, y, self.target), gradient, g.strength)
-            signal, noise = rates(self.schedule, t, xt, "sample")
-            x0 = (xt - noise * eps) / signal
+            x0 = lean(self.schedule, t, x0, gradient, g.strength)
         if self.clip:
             x0 = clipped(x0, self.clip)
-        elif g.classifier is None:
+        elif not led:
             return Answer(x0, predict_eps(self.schedule, xt, t, y, self.target), v)
         return Answer(x0, noise_in(self.schedule, xt, t, x0), v)
 
@@ -274,12 +296,17 @@ def _checked_style(model: Any, style: Any, n: int) -> np.ndarray | None:
     return np.broadcast_to(style, (n, dim))
 
 
+def check_sampler(sampler: str) -> None:
+    """Raises BadInput for a sampler that there is not."""
+    if sampler not in SAMPLERS:
+        raise BadInput(f"sample: sampler {sampler!r} is unknown; it is one of: {', '.join(SAMPLERS)}")
+
+
 def _check(
     model: Any, schedule: Schedule, labels: np.ndarray, sampler: str, target: str, eta: float, churn: float, variance: str, clip: bool | str
 ) -> None:
     check_target("sample", schedule, target)
-    if sampler not in SAMPLERS:
-        raise BadInput(f"sample: sampler {sampler!r} is unknown; it is one of: {', '.join(SAMPLERS)}")
+    check_sampler(sampler)
     if not 0.0 <= eta <= 1.0:
         raise BadInput(f"sample: eta must lie between 0 and 1, got {eta}")
     if not 0.0 <= churn < np.inf:

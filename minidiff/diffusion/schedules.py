@@ -113,7 +113,7 @@ def make_schedule(
     zero_terminal_snr   shift and scale the signal so that nothing of the picture is left at T, and as much as before at
                         t = 1 (Lin et al. 2023, algorithm 1). The network must not be asked for ε then.
 
-    Raises BadInput for an unknown name, T < 1, or numbers that make no schedule.
+    Raises BadInput for an unknown name, T < 1, or numbers that make no schedule. With T = 1 the only step is the noisiest one.
     """
     if name not in SCHEDULES:
         raise BadInput(f"schedule {name!r} is unknown; it is one of: {', '.join(SCHEDULES)}")
@@ -139,15 +139,27 @@ def make_schedule(
         if zero_terminal_snr:
             alpha_bar, config["zero_terminal_snr"] = _to_zero(alpha_bar), True
         signal, noise = np.sqrt(alpha_bar), np.sqrt(1.0 - alpha_bar)
-    return Schedule(name, signal, noise, alpha_bar, config)
+    schedule = Schedule(name, signal, noise, alpha_bar, config)
+    with np.errstate(invalid="ignore"):
+        stays = np.flatnonzero(~(np.diff(schedule.log_snr) < 0))          # NaN where it is infinite twice
+    if len(stays):
+        t = int(stays[0])
+        raise BadInput(f"schedule {name}: ln SNR must fall with every step; from t = {t} to {t + 1} of {T} it stays {schedule.log_snr[t]:g} in"
+                       " float64. Take fewer steps, or numbers that are less extreme")  # fmt: skip
+    return schedule
+
+
+def _down_from(end: float, start: float, T: int) -> np.ndarray:
+    """T numbers from start up to end, evenly spaced and counted from the end, so that a single step is the noisiest one."""
+    return np.linspace(end, start, T)[::-1]
 
 
 def _linear(T: int, beta_start: float, beta_end: float) -> np.ndarray:
-    return np.linspace(beta_start, beta_end, T)
+    return _down_from(beta_end, beta_start, T)
 
 
 def _rescaled_linear(T: int, beta_start: float, beta_end: float) -> np.ndarray:
-    return np.minimum(1000.0 / T * np.linspace(beta_start, beta_end, T), 0.999)
+    return np.minimum(1000.0 / T * _down_from(beta_end, beta_start, T), 0.999)
 
 
 def _cosine(T: int, s: float) -> np.ndarray:
@@ -177,7 +189,7 @@ def _flow(T: int) -> tuple[np.ndarray, np.ndarray]:
 def _edm(T: int, sigma_min: float, sigma_max: float, rho: float) -> tuple[np.ndarray, np.ndarray]:
     if not (0 < sigma_min < sigma_max < math.inf and 0 < rho < math.inf):
         raise BadInput(f"schedule edm: 0 < sigma_min < sigma_max and rho > 0 are needed; got {sigma_min}, {sigma_max} and {rho}")
-    sigma = np.linspace(sigma_min ** (1 / rho), sigma_max ** (1 / rho), T) ** rho
+    sigma = _down_from(sigma_max ** (1 / rho), sigma_min ** (1 / rho), T) ** rho
     return np.ones(T + 1), np.concatenate([[0.0], sigma])
 
 

@@ -6,8 +6,8 @@ Each asks the network for x̂0 and ε̂ (two names for one answer: x_t = a x̂0 
     ddpm       1      yes              Ho et al. 2020, algorithm 2; any s < t
     ddim       1      η        1       Song et al. 2021, eq. 12; η = 0 leaves nothing to chance, η = 1 is ddpm
     euler      1      no       1       on the straight road, for flows; on any road the same step as ddim with η = 0
-    midpoint   2      no       2       the slope half way, on the straight road
-    heun       2      churn    2       Karras et al. 2022, algorithms 1 and 2
+    midpoint   2      no       2       the slope half way, on the straight road; asks once in a step from 1 to 0
+    heun       2      churn    2       Karras et al. 2022, algorithms 1 and 2; asks once in the last step
     dpm++      1      no       2       DPM-Solver++ (2M), Lu et al. 2022: remembers the answer before
 
 The order says how the error falls with the number of steps: K times as many, K^order times less error.
@@ -54,7 +54,7 @@ class Solver:
     steps    how many there will be
     """
 
-    evaluations = 1                           # of the network in each step
+    evaluations = 1                           # of the network in a step, at most
 
     def __init__(self, schedule: Schedule, ask: Ask, draw: Callable[[], Array], steps: int, eta: float = 0.0, churn: float = 0.0,
                  variance: str = "small") -> None:  # fmt: skip
@@ -177,15 +177,16 @@ class Euler(_Curve):
 
 
 class Midpoint(_Curve):
-    """The slope of a step half as long decides. Half as long in whole steps, so it counts w times, and the first slope 1 − w:
-    w = (S_s − S_t) / 2(S_m − S_t) makes the order 2 for any m between, and is 1 if S_m lies in the middle."""
+    """The slope of a step half as long decides. Half as long in whole steps, to m, so it counts w times, and the first slope 1 − w:
+    w = (S_s − S_t) / 2(S_m − S_t) makes the order 2 for any m, and is 1 if S_m lies in the middle. Where no step lies
+    between t and s, m is s and w is ½, which is Heun's step; and the step from 1 to 0 is Euler's."""
 
     evaluations = 2
 
     def step(self, xt: Array, t: int, s: int) -> tuple[Array, Array]:
         answer, (c_t, S_t), (c_s, S_s) = self.ask(xt, t), self.place(t), self.place(s)
         slope, m = self.slope(answer), (t + s) // 2
-        if s < m < t:
+        if m > 0:
             c_m, S_m = self.place(m)
             w = 0.5 * (S_s - S_t) / (S_m - S_t)
             answer = self.ask(c_m * (xt / c_t + (S_m - S_t) * slope), m)

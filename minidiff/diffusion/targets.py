@@ -45,7 +45,7 @@ def check_target(name: str, schedule: Schedule, target: str) -> None:
     """Raises BadInput for an unknown target, and for one that says nothing of the picture at the end of this schedule."""
     if target not in TARGETS:
         raise BadInput(f"{name}: target {target!r} is unknown; it is one of: {', '.join(TARGETS)}")
-    if target == "eps" and schedule.signal[-1] == 0:
+    if target == "eps" and schedule.signal[-1] < np.finfo(np.float32).tiny:
         raise BadInput(f"{name}: at T nothing of the picture is left in this schedule, and ε is x_T itself; train for x0, v or flow")
 
 

@@ -23,15 +23,26 @@ CLOSE = 0.01        # of held-out images are as close to the training images as 
 def distances(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """Squared distances of all rows of a to all rows of b, some rows of a at a time.            # (N,F), (M,F) -> (n,M) each
 
-        |a − b|² = |a|² + |b|² − 2 a·b
+        |a − b|² = |u|² + |v|² − 2 u·v,      u = a − o,  v = b − o
+
+    The sum cancels where its terms are much larger than the distance, as they are for features that lie far from 0. So it is
+    taken in float64, and from an origin o among the points: the row of b that is about nearest to b's mean. What is no larger
+    than the sum's rounding error, F ε (|u|² + |v|²), is 0: equal rows are at distance 0 exactly.
     """
-    b = b.reshape(len(b), -1).astype(np.float32, copy=False)
-    lengths = np.einsum("mf,mf->m", b, b, dtype=np.float64)
-    rows_at_once = max(1, TABLE // max(1, len(b)))
+    b = b.reshape(len(b), -1)
+    origin = b[np.argmin(np.einsum("mf,mf->m", b, b) - 2.0 * (b @ b.mean(0)))].astype(np.float64)
+    v = b - origin
+    lengths, rounding = np.einsum("mf,mf->m", v, v), v.shape[1] * np.finfo(np.float64).eps
+    rows_at_once = max(1, TABLE // max(1, len(v)))
     for start in range(0, len(a), rows_at_once):
         part = slice(start, min(start + rows_at_once, len(a)))
-        rows = a[part].reshape(part.stop - start, -1).astype(np.float32, copy=False)
-        yield part, np.maximum(np.square(rows, dtype=np.float64).sum(1)[:, None] + lengths - 2.0 * (rows @ b.T), 0.0)
+        u = a[part].reshape(part.stop - start, -1) - origin
+        terms = np.einsum("nf,nf->n", u, u)[:, None] + lengths
+        d = (-2.0 * u) @ v.T
+        d += terms
+        terms *= rounding
+        d *= d > terms
+        yield part, d
 
 
 def radii(cloud: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
@@ -72,6 +83,41 @@ def precision_recall(real: np.ndarray, samples: np.ndarray, k: int = NEIGHBOURS)
     if real.shape != samples.shape:
         raise BadInput(f"precision_recall: as many samples as real images are needed, got {samples.shape} and {real.shape}")
     return Manifolds(share_among(samples, real, k), share_among(real, samples, k), len(real), k)
+
+
+@dataclass(frozen=True)
+class Density:
+    """density     how many of the real images' balls hold a sample, on average, over k: about 1 for samples as real images are, and
+                more where samples crowd into the dense parts
+    coverage    the share of real images whose ball holds a sample
+    k           a ball reaches to its centre's k-th neighbour among the real images, the edge included
+    """
+
+    density: float
+    coverage: float
+    k: int = NEIGHBOURS
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain JSON values."""
+        return asdict(self)
+
+
+def density_coverage(real: np.ndarray, samples: np.ndarray, k: int = NEIGHBOURS) -> Density:
+    """Density and coverage of features (Naeem et al. 2020, eq. 5–6).            # (N,F), (M,F)
+
+        density = 1/(kM) Σ_j Σ_i [s_j ∈ B_i],      coverage = 1/N Σ_i [some s_j ∈ B_i],      B_i: r_i's ball
+
+    All balls are the real images', so that a single sample far outside, whose ball would be large, counts for little. A point on
+    the edge of a ball lies in it: images that occur more than k times have balls of radius 0, and cover themselves.
+
+    Raises BadInput for k real images or fewer, and for no samples.
+    """
+    if not len(samples):
+        raise BadInput("density_coverage: there are no samples")
+    reach, inside = radii(real, k), np.zeros(len(real), np.int64)             # samples in each ball
+    for _, d in distances(samples, real):
+        inside += (d <= reach).sum(0)
+    return Density(float(inside.sum() / (k * len(samples))), float((inside > 0).mean()), k)
 
 
 def share_among(points: np.ndarray, cloud: np.ndarray, k: int = NEIGHBOURS) -> float:

@@ -29,7 +29,7 @@ class Selection:
     scores            theirs, by who chose, (N·keep,)
     indices           the number that each has among all candidates, which with the seed it can be drawn again by, (N·keep,)
     candidates        the scores of all candidates, (N,n)
-    evaluations       questions to the network for all candidates, each about one picture; two for a step with guidance, at most
+    evaluations       of the network for all candidates, each of one picture (NFE): see `diffusion.evaluations`
     """
 
     images: np.ndarray
@@ -73,7 +73,7 @@ def best_of(
     if not parts:
         raise BadInput("best_of: labels must hold at least one label")
     images, scores, indices, candidates = (np.concatenate(part) for part in zip(*parts, strict=True))
-    cost = len(labels) * n * evaluations(schedule, sampler, steps, guidance)
+    cost = len(labels) * n * diffusion.evaluations(schedule, sampler, steps, guidance, options.get("churn", 0.0))
     return Selection(images, np.repeat(labels, keep), scores, indices, candidates, cost)
 
 
@@ -90,12 +90,6 @@ def _scored(score: Score, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if scores.shape != labels.shape or not np.isfinite(scores).all():
         raise BadInput(f"best_of: score must give {len(labels)} finite numbers for as many images, got {scores.dtype} of shape {scores.shape}")
     return scores
-
-
-def evaluations(schedule: diffusion.Schedule, sampler: str, steps: int | None, guidance: float | diffusion.Guidance) -> int:
-    """How often the network is asked for one picture; guided steps count twice."""
-    w = guidance.w if isinstance(guidance, diffusion.Guidance) else guidance
-    return (len(diffusion.time_steps(schedule.T, steps)) - 1) * diffusion.EVALUATIONS[sampler] * (1 if w == 0 else 2)
 
 
 def judge_score(judge: Judge) -> Score:

@@ -403,6 +403,7 @@ X = np.zeros((2, 1, 8, 8), np.float32)
         (lambda m, p: image_to_image(m, SCHEDULE, X, [0, 12]), "sample: class 12 is not in this model; it knows 0-9"),
         (lambda m, p: image_to_image(m, SCHEDULE, X, [0, 1], steps=0), "sample: steps must be a whole number from 1 to 60, the model's T; got 0"),
         (lambda m, p: denoise(m, make_schedule("linear", 60), X, [0, 1], 2.0), "denoise: sigma must lie between 0 and 0.914, the most noise on this schedule; got 2.0"),
+        (lambda m, p: denoise(m, make_schedule("flow", 60), X, [0, 1], float("inf")), "denoise: sigma must lie between 0 and 59, the most noise on this schedule; got inf"),
         (lambda m, p: denoise(m, SCHEDULE, X, [0, 1], -0.1), f"denoise: sigma must lie between 0 and {SCHEDULE.noise[-1] / SCHEDULE.signal[-1]:.3g}, the most noise on this schedule; got -0.1"),
         (lambda m, p: inpaint(m, SCHEDULE, X, np.ones((8, 8)), [0, 1]), "inpaint: mask must be bool and broadcast to (2, 1, 8, 8), True where the picture is known; got float64 (8, 8)"),
         (lambda m, p: inpaint(m, SCHEDULE, X, np.ones((8, 7), bool), [0, 1]), "inpaint: mask must be bool and broadcast to (2, 1, 8, 8), True where the picture is known; got bool (8, 7)"),

@@ -7,8 +7,8 @@ import pytest
 
 import minidiff as md
 from minidiff import is_grad_enabled, ops
-from minidiff.diffusion import Guidance, classifier_gradient, guided_output, make_schedule, predict_x0, sample
-from minidiff.diffusion.guidance import rescaled
+from minidiff.diffusion import SAMPLERS, Guidance, classifier_gradient, guided_output, make_schedule, predict_x0, sample
+from minidiff.diffusion.guidance import lean, rescaled
 from minidiff.errors import BadInput
 from minidiff.nn import Module
 from minidiff.tensor import Tensor
@@ -126,6 +126,73 @@ def test_a_classifier_moves_samples_towards_its_class(network):
     plain, (dark, bright) = sample(network, schedule, labels, "ddim", 20).mean(), brightness(20.0)
     assert dark < plain - 0.02 and bright > plain + 0.02
     np.testing.assert_allclose(brightness(0.0), [sample(network, schedule, labels, "ddim", 20)[labels == k].mean() for k in (0, 1)], atol=1e-4)
+
+
+class Smooth(Module):
+    """A network of one bounded nonlinear layer, which costs nothing."""
+
+    config = {"num_classes": 2, "in_channels": 1, "image_size": 4}
+
+    def __init__(self, target):
+        super().__init__()
+        self.target = target
+
+    def forward(self, x, t, labels):
+        return ops.tanh(ops.as_tensor(x) * 0.7) + np.float32(0.1) * np.asarray(labels, np.float32).reshape(-1, 1, 1, 1)
+
+
+ENDS = [("linear", {}), ("rescaled-linear", {}), ("cosine", {}), ("sigmoid", {}), ("flow", {}), ("edm", {}),
+        *((name, {"zero_terminal_snr": True}) for name in ("linear", "rescaled-linear", "cosine", "sigmoid"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["eps", "x0", "v", "flow", "edm"])
+@pytest.mark.parametrize(("name", "options"), ENDS, ids=str)
+def test_a_classifier_keeps_every_sampler_finite_where_the_signal_ends(name, options, target):
+    """A step at which nothing of the picture is left divides by a signal of 0; samples of no class are those without it."""
+    schedule, labels = make_schedule(name, 12, **options), np.array([0, 1, -1])
+    if target == "eps" and schedule.signal[-1] == 0:
+        return
+    network = Smooth(target)
+    for sampler in SAMPLERS:
+        for clip in (True, False, "dynamic"):
+            plain = sample(network, schedule, labels, sampler, 3, clip=clip)
+            for strength in (0.0, 1e-6, 1e-3, 1.0, 10.0) if clip is True else (1e-3, 10.0):
+                drawn = sample(network, schedule, labels, sampler, 3, clip=clip, guidance=Guidance(classifier=Brighter(), strength=strength))
+                assert np.isfinite(drawn).all(), (sampler, clip, strength)
+                size = max(1.0, np.abs(plain).max())
+                np.testing.assert_allclose(drawn[2], plain[2], atol=1e-4 * size, err_msg=f"{sampler} {clip} {strength}")
+                if strength == 0:
+                    np.testing.assert_allclose(drawn, plain, atol=1e-4 * size, err_msg=f"{sampler} {clip}")
+
+
+@pytest.mark.parametrize(("name", "options", "first"), [("flow", {}, 49), ("cosine", {"zero_terminal_snr": True}, 49), ("cosine", {}, 50), ("edm", {}, 50)])
+def test_a_classifier_acts_from_the_first_step_that_holds_some_of_the_picture(network, name, options, first):
+    """x_T without signal is independent of the class: the gradient of ln p(label | x_T) is 0, and the network's answer stays."""
+    schedule, asked = make_schedule(name, 50, **options), []
+    network.target = "v"
+
+    class Asked(Brighter):
+        def forward(self, x0):
+            asked.append(len(x0))
+            return super().forward(x0)
+
+    sample(network, schedule, [0, 1], "ddim", guidance=Guidance(classifier=Asked()))
+    assert len(asked) == first
+
+
+def test_a_classifier_moves_x0_and_eps_as_the_paper_has_it(rng):
+    """ε̂' = ε̂ − s σ ∇ ln p, and x_t = a x̂0' + σ ε̂'."""
+    schedule, (xt, x0, g), t, s = make_schedule("cosine", 50), rng.standard_normal((3, 2, 1, 4, 4)), 30, 2.5
+    a, sigma = schedule.signal[t], schedule.noise[t]
+    eps = (xt - a * x0) / sigma - s * sigma * g
+    np.testing.assert_allclose(lean(schedule, t, x0, g, s), (xt - sigma * eps) / a, rtol=1e-10)
+
+
+def test_rescaling_leaves_an_answer_without_deviation_as_it_is(model, xt):
+    """A network whose last layer starts at 0 answers with 0 everywhere: its deviation is no number to divide by."""
+    zero = np.zeros((2, 1, 4, 4), np.float32)
+    np.testing.assert_array_equal(rescaled(zero, zero, 0.7), zero)
+    assert rescaled(zero, zero, 0.7).dtype == np.float32
 
 
 def test_the_judge_alone_makes_digits_of_a_model_that_is_told_no_class():

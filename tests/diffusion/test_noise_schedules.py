@@ -74,6 +74,20 @@ def test_sigmoid_has_its_closed_form_and_tau_moves_it():
     assert make_schedule("sigmoid", 100, tau=0.3).alpha_bar[20] > schedule.alpha_bar[20]
 
 
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_single_step_is_the_noisiest_one(name, zero):
+    """One step begins where many begin: at the end of the road, and not at its smallest noise."""
+    options = {"zero_terminal_snr": True} if zero and name in SCHEDULES[:4] else {}
+    one, two, many = (make_schedule(name, T, **options) for T in (1, 2, 50))
+    if name == "linear" and not zero:                                # its β do not depend on T
+        assert [one.beta[1], two.beta[2], many.beta[50]] == pytest.approx([0.02] * 3) and two.beta[1] == pytest.approx(many.beta[1])
+    else:
+        assert one.log_snr[1] <= make_schedule("edm").log_snr[-1] + 2 and two.log_snr[2] <= one.log_snr[1]
+    if name == "edm":
+        assert one.noise[1] == many.noise[50] == pytest.approx(80) and two.noise[1] == many.noise[1] == pytest.approx(0.002)
+
+
 def test_the_report_warns_of_a_picture_that_is_left():
     short = make_schedule("linear", 100).report()
     assert "signal at T: 60.3% of x_T" in short and "warning: x_T still has 60% of the picture" in short
@@ -106,6 +120,10 @@ def test_what_every_schedule_promises(name, T):
         (("cosine", 1.5), "schedule: T must be a whole number of steps, 1 or more; got 1.5"),
         (("linear", 10, 0.0), "schedule linear: every beta must lie between 0 and 1; these run 0 … 0.02"),
         (("linear", 10, 0.1, 1.0), "schedule linear: every beta must lie between 0 and 1; these run 0.1 … 1"),
+        (("linear", 10, 1e-17), "schedule linear: ln SNR must fall with every step; from t = 0 to 1 of 10 it stays inf in float64."
+                                " Take fewer steps, or numbers that are less extreme"),
+        (("linear", 100_000), "schedule linear: ln SNR must fall with every step; from t = 85546 to 85547 of 100000 it stays -741.073 in"
+                              " float64. Take fewer steps, or numbers that are less extreme"),
         (("linear", 10, 0.1, float("nan")), "schedule linear: every beta must lie between 0 and 1; these run nan … nan"),
     ],
 )

@@ -7,9 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidiff.diffusion import SAMPLERS, SCHEDULES, Guidance, make_schedule, q_sample, sample, samplers, time_steps
+from minidiff import ops
+from minidiff.diffusion import (
+    SAMPLERS,
+    SCHEDULES,
+    Guidance,
+    evaluations,
+    make_schedule,
+    q_sample,
+    sample,
+    samplers,
+    time_steps,
+)
 from minidiff.diffusion.solvers import SOLVERS, Answer, ddim_step, ddpm_step
 from minidiff.errors import BadInput
+from minidiff.nn import Module
 
 SCHEDULE = make_schedule("cosine", 60)
 EACH = pytest.mark.parametrize("sampler", SAMPLERS)
@@ -90,6 +102,26 @@ def test_the_noise_of_one_known_picture_gives_that_picture(rng, knows_picture, s
     np.testing.assert_allclose(drawn, np.broadcast_to(picture, drawn.shape), atol=2e-2 if steps == 1 else 1e-4)
 
 
+@EACH
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("T", [1, 2])
+def test_the_shortest_schedules_are_walked_from_end_to_end(rng, knows_picture, sampler, name, T):
+    schedule, picture, started = make_schedule(name, T), rng.uniform(-1, 1, (1, 8, 8)).astype(np.float32), []
+
+    def note(step, s, xs, x0_hat, indices):
+        started.append(s)
+
+    drawn = sample(knows_picture(schedule, picture), schedule, [0, 1], sampler, callback=note)
+    np.testing.assert_allclose(drawn, np.broadcast_to(picture, drawn.shape), atol=1e-4)
+    assert started == list(range(T))[::-1]
+
+
+def test_one_step_of_edm_starts_at_the_most_noise(oracle):
+    """A network that says that x_t is all noise leaves x̂0 = 0; one that says that it is all picture leaves σ_max's size."""
+    model = oracle(lambda x, t, labels: np.zeros_like(x))
+    assert sample(model, make_schedule("edm", 1), np.zeros(8, int), "ddim", clip=False).std() == pytest.approx(80, rel=0.1)
+
+
 @pytest.mark.parametrize(("sampler", "eta"), [("ddpm", 0.0), ("ddim", 0.0), ("ddim", 0.5)])
 def test_the_score_of_a_gaussian_gives_its_mean_and_variance(knows_gaussian, sampler, eta):
     """Pixels N(0.3, 0.5²). Of n the mean errs by s/√n and the variance by s²√(2/n); four of each are allowed,
@@ -132,6 +164,67 @@ def test_dynamic_thresholding_brings_each_picture_into_range_by_a_size_of_its_ow
         assert size > 1.5 and (~inside).sum() == 2
         np.testing.assert_allclose(bright[inside], plain[inside] / size, rtol=1e-6)
         np.testing.assert_array_equal(bright[~inside], np.sign(plain[~inside]))
+
+
+# ------------------------------------------------------------------------- the number of network evaluations
+
+
+class Bright(Module):
+    """A classifier of ten classes that is asked for its gradient."""
+
+    def forward(self, x0):
+        return x0.mean((1, 2, 3)).reshape(len(x0), 1) * np.arange(10, dtype=np.float32)
+
+
+class Counting(Module):
+    """A network that counts the images it is asked about."""
+
+    config, images = {"in_channels": 1, "image_size": 8, "num_classes": 10}, 0
+
+    def __init__(self, target):
+        super().__init__()
+        self.target = target
+
+    def forward(self, x, t, labels):
+        self.images += len(x)
+        return ops.as_tensor(x) * 0.5
+
+
+GUIDANCES = {
+    "none": 0.0, "w": 2.0, "interval": Guidance(2.0, interval=(0.2, 0.8)), "no step": Guidance(2.0, interval=(0.51, 0.52)),
+    "classifier": Guidance(classifier=Bright()), "both": Guidance(2.0, interval=(0.2, 0.8), classifier=Bright()),
+    "alone": Guidance(classifier=Bright(), alone=True),
+}  # fmt: skip
+
+
+@EACH
+@pytest.mark.parametrize("guidance", GUIDANCES)
+@pytest.mark.parametrize(("name", "options"), [("cosine", {}), ("flow", {}), ("edm", {}), ("linear", {"zero_terminal_snr": True})])
+def test_the_announced_network_evaluations_are_those_that_are_made(sampler, guidance, name, options):
+    """For every sampler, guidance and interval; with as many steps as T, half, in between, one, and steps that are given."""
+    schedule = make_schedule(name, 20, **options)
+    for steps, churn in ((None, 0.0), (20, 0.0), (13, 0.0), (10, 0.0), (1, 0.0), ([20, 17, 4, 1, 0], 0.0), (20, 8.0)):
+        model = Counting("v")
+        sample(model, schedule, [0, 3, -1], sampler, steps, guidance=GUIDANCES[guidance], churn=churn, batch_size=2)
+        assert model.images == 3 * evaluations(schedule, sampler, steps, GUIDANCES[guidance], churn), (steps, churn)
+
+
+def test_network_evaluations_by_hand():
+    """Midpoint's and Heun's last step takes one; of 20 steps those from t = 4 to 16 of 20 lie in (0.2, 0.8)."""
+    schedule = make_schedule("cosine", 20)
+    found = {sampler: evaluations(schedule, sampler, 20) for sampler in SAMPLERS}
+    assert found == {"ddpm": 20, "ddim": 20, "euler": 20, "midpoint": 39, "heun": 39, "dpm++": 20}
+    assert evaluations(schedule, "midpoint", 10) == 20 and evaluations(schedule, "ddim", 20, 2.0) == 40
+    assert evaluations(schedule, "ddim", 20, Guidance(2.0, interval=(0.2, 0.8))) == 20 + 13
+    with pytest.raises(BadInput, match="^sample: sampler 'leap' is unknown"):
+        evaluations(schedule, "leap")
+
+
+def test_midpoint_without_a_step_between_is_heun_and_never_euler(rng, knows_gaussian):
+    schedule = make_schedule("cosine", 20)
+    drawn = {s: sample(knows_gaussian(schedule, 0.3, 0.5), schedule, [0, 1], s, 20, clip=False) for s in ("midpoint", "heun", "euler")}
+    np.testing.assert_allclose(drawn["midpoint"], drawn["heun"], atol=1e-5)
+    assert np.abs(drawn["midpoint"] - drawn["euler"]).max() > 1e-3
 
 
 # --------------------------------------------------------------------------------- seeds and batches

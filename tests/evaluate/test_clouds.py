@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 
 from minidiff.errors import BadInput
-from minidiff.evaluate import clouds
-from minidiff.evaluate.clouds import Nearest, distances, diversity, nearest, precision_recall, radii, share_among
+from minidiff.evaluate import clouds, frechet_distance
+from minidiff.evaluate.clouds import (
+    Nearest,
+    density_coverage,
+    distances,
+    diversity,
+    nearest,
+    precision_recall,
+    radii,
+    share_among,
+)
 
 
 def test_distances_are_those_of_the_definition(rng):
@@ -13,6 +22,57 @@ def test_distances_are_those_of_the_definition(rng):
     found = np.concatenate([d for _, d in distances(a, b)])
     np.testing.assert_allclose(found, np.square(a[:, None] - b).sum(2), atol=1e-5)
     assert np.concatenate([d for _, d in distances(b, b)]).diagonal() == pytest.approx(np.zeros(7), abs=1e-5)
+
+
+def scaled(x, dtype):
+    """x in multiples of 1/64, so that float32 still holds it exactly at 3,000."""
+    return (np.round(64 * x) / 64).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shift", [3000.0, -65536.0])
+def test_a_shift_of_all_features_changes_no_measure(rng, shift, dtype):
+    real, samples, held_out = (scaled(x, dtype) for x in rng.standard_normal((3, 300, 10)) * [[[1.0]], [[0.8]], [[1.0]]])
+    labels = np.arange(300) % 3
+
+    def measured(by):
+        near = nearest(samples + dtype(by), real + dtype(by), held_out + dtype(by))
+        r, s = real + dtype(by), samples + dtype(by)
+        return {**precision_recall(r, s).to_json(), **density_coverage(r, s).to_json(), **near.to_json(), "index": near.index.tolist(),
+                "diversity": diversity(s, labels), "frechet": frechet_distance(r, s)}  # fmt: skip
+
+    here, there = measured(0.0), measured(shift)
+    for name, value in here.items():
+        assert there[name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
+
+
+def test_clusters_far_apart_keep_their_inner_distances(rng):
+    """No shift helps here: it is float64 that resolves distances of 1 in a set 20,000 wide."""
+    here = scaled(rng.standard_normal((200, 10)), np.float32)
+    for far in (np.float32(20_000.0), np.float32(-20_000.0)):
+        found = np.concatenate([d for _, d in distances(here + far, np.concatenate([here + far, here - far]))])[:, :200]
+        np.testing.assert_allclose(found, np.square(here[:, None].astype(float) - here).sum(2), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_points_that_occur_more_than_k_times_lie_among_themselves(rng, k, scale):
+    """Balls of radius 0, whose edge is their centre."""
+    points = np.repeat(scale * (rng.standard_normal((20, 6)) + 7.0), k + 2, axis=0)
+    assert (radii(points, k) == 0).all()
+    found, covered = precision_recall(points, rng.permutation(points), k), density_coverage(points, rng.permutation(points), k)
+    assert (found.precision, found.recall, covered.coverage) == (1.0, 1.0, 1.0)
+    assert covered.density == pytest.approx((k + 2) / k)
+    assert density_coverage(points, points + 100.0 * scale, k).coverage == 0.0
+
+
+def test_density_and_coverage_by_hand():
+    real = np.array([[0.0], [1.0], [10.0]])                                   # balls of 1, 1 and 9
+    found = density_coverage(real, np.array([[-1.0], [0.5], [2.0], [30.0]]), 1)
+    assert found.to_json() == {"density": (1 + 2 + 2) / 4, "coverage": 1.0, "k": 1}
+    assert density_coverage(real, np.array([[-0.5]]), 1).coverage == pytest.approx(1 / 3)
+    with pytest.raises(BadInput, match="density_coverage: there are no samples"):
+        density_coverage(real, real[:0])
 
 
 def test_radii_reach_to_the_kth_other_point():
