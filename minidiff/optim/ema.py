@@ -26,6 +26,8 @@ class EMA:
     """
 
     def __init__(self, model: Module, decay: float = 0.999, warmup: bool = True) -> None:
+        if not isinstance(model, Module):
+            raise BadInput(f"EMA: model must be a Module, got {type(model).__name__}")
         self.model = model
         self.decay, self.warmup = fraction("EMA: decay", decay), warmup
         self.updates = 0

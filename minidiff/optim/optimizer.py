@@ -119,16 +119,27 @@ class Optimizer:
 def _checked(optimizer: str, params: Iterable[Tensor]) -> list[Tensor]:
     if isinstance(params, Tensor):
         raise BadInput(f"{optimizer}: params must be a list of tensors, not a tensor")
-    params = list(params)
+    params = all_tensors(optimizer, params)
     if not params:
         raise BadInput(f"{optimizer}: there are no parameters to optimize")
     for p in params:
-        if not isinstance(p, Tensor):
-            raise BadInput(f"{optimizer}: params must be tensors, got {type(p).__name__}")
         if p.creator is not None:
             raise BadInput(f"{optimizer}: params must not be results; one came out of {p.creator.name}")
     if len({id(p) for p in params}) < len(params):
         raise BadInput(f"{optimizer}: a parameter is listed twice")
+    return params
+
+
+def all_tensors(name: str, params: Any) -> list[Tensor]:
+    """The parameters as a list. BadInput where that is none, or where one of them is no tensor."""
+    try:
+        params = list(params)
+    except TypeError:
+        hint = "; give its .parameters()" if hasattr(params, "parameters") else ""
+        raise BadInput(f"{name}: params must be a list of tensors, not a {type(params).__name__}{hint}") from None
+    for p in params:
+        if not isinstance(p, Tensor):
+            raise BadInput(f"{name}: params must be tensors, got {type(p).__name__}")
     return params
 
 

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from minidiff import backend, optim
+from minidiff import backend, nn, optim
 from minidiff.errors import BadInput
 from minidiff.tensor import Tensor
 
@@ -315,6 +315,10 @@ def test_the_state_of_another_optimizer_is_refused():
         (lambda p: optim.SGD([]), "SGD: there are no parameters to optimize"),
         (lambda p: optim.SGD(p[0]), "SGD: params must be a list of tensors, not a tensor"),
         (lambda p: optim.SGD([np.zeros(2)]), "SGD: params must be tensors, got ndarray"),
+        (
+            lambda p: optim.Adam(nn.Linear(2, 2)),
+            "Adam: params must be a list of tensors, not a Linear; give its .parameters()",
+        ),
         (lambda p: optim.SGD([p[0], p[0]]), "SGD: a parameter is listed twice"),
         (lambda p: optim.SGD(p, momentum=1.0), "SGD: momentum must be at least 0 and below 1, got 1.0"),
         (
