@@ -68,6 +68,41 @@ def is_array(x: Any) -> bool:
     return isinstance(x, np.ndarray) or hasattr(x, "__cuda_array_interface__") or hasattr(x, "__array_namespace__")
 
 
+def plain(x: Any) -> Any:
+    """A NumPy array as an ordinary one: this machine's byte order, no subclass; what is no NumPy array, as it is.
+
+    A subclass brings its own meaning of * and ** (np.matrix) or of what counts, and numbers in the other byte order are of
+    another dtype than all that is computed from them. The memory is shared unless the byte order differs. BadInput for an
+    array with masked elements: no operation would leave them out.
+    """
+    if not isinstance(x, np.ndarray):
+        return np.asarray(x) if isinstance(x, np.generic) else x
+    if type(x) is not np.ndarray:
+        if np.ma.is_masked(x):
+            n = np.ma.count_masked(x)
+            raise BadInput(f"{n} of {x.size} elements of a masked array {x.shape} are masked; choose numbers for them: .filled(0)")
+        x = np.asarray(x)
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+
+
+def array_of(data: Any, dtype: Any = None) -> Array:
+    """An array of any library, made `plain`; numbers, lists and the tensors of other libraries as an array of NumPy's.
+
+    BadInput where NumPy cannot make one of them: of lists of unequal lengths, or of a tensor with a gradient's history.
+    """
+    if is_array(data):
+        return plain(data)
+    try:
+        return plain(np.asarray(data, dtype=dtype))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadInput(f"a {type(data).__name__} does not make an array: {str(error).splitlines()[0]}") from None
+
+
+def is_writeable(x: Array) -> bool:
+    """Whether numbers of the array may be written to."""
+    return getattr(getattr(x, "flags", None), "writeable", True)
+
+
 def indexes_like_numpy(x: Array) -> bool:
     """Whether `x[index]` takes all that NumPy's does, also in assignments; the standard has less."""
     return array_module(x).__name__ in ("numpy", "cupy")
@@ -165,7 +200,7 @@ def is_bfloat16(x: Array) -> bool:
 
 def named_dtype(dtype: Any) -> np.dtype:
     """A dtype, or the name of one, as NumPy's; also "bfloat16", which NumPy does not know by itself."""
-    return bfloat16() if isinstance(dtype, str) and dtype == "bfloat16" else np.dtype(dtype)
+    return bfloat16() if isinstance(dtype, str) and dtype == "bfloat16" else np.dtype(dtype).newbyteorder("=")
 
 
 def astype(x: Array, dtype: Any) -> Array:
@@ -182,7 +217,7 @@ def asarray(data: Any, like: Array, dtype: Any = None) -> Array:
     if not can_look(like) and isinstance(data, bool | int | float):
         return full((), data, like, np.result_type(data) if dtype is None else dtype)  # made there: nothing is transferred
     if xp is np or array_module(data) is xp:
-        return xp.asarray(data, dtype=None if dtype is None else _own_dtype(like, dtype))
+        return xp.asarray(plain(data), dtype=None if dtype is None else _own_dtype(like, dtype))
     data = np.asarray(data, dtype=dtype)
     return xp.asarray(data, dtype=_own_dtype(like, data.dtype))
 

@@ -33,7 +33,8 @@ class Tensor(Methods, Interop):
     __slots__ = ("data", "requires_grad", "grad", "creator", "name", "hooks", "__weakref__")
 
     def __init__(self, data: Array, requires_grad: bool = False, name: str | None = None) -> None:
-        self.data = np.asarray(data) if isinstance(data, np.generic) else data  # NumPy's 0-d results can't be written to
+        # NumPy's 0-d results cannot be written to, and its subclasses and other byte orders go no further than here.
+        self.data = data if type(data) is np.ndarray and data.dtype.isnative else backend.plain(data)
         self.requires_grad = requires_grad
         self.grad: Tensor | None = None
         self.creator: Op | None = None
@@ -159,8 +160,10 @@ class Tensor(Methods, Interop):
             raise BadInput(f"a result of {self.creator.name} cannot be written to; ops.where and ops.put make a new tensor")
         if autograd.is_grad_enabled() and (self.requires_grad or getattr(numbers, "requires_grad", False)):
             raise BadInput("writing to a tensor has no gradient; do it under no_grad(), or make a new one with ops.where")
-        index = index.data if isinstance(index, Tensor) else index
-        self.data[index] = numbers.data if isinstance(numbers, Tensor) else numbers
+        if not backend.is_writeable(self.data):
+            raise BadInput(f"this tensor {self.shape} has a read-only array, which cannot be written to; make one of a copy of it")
+        index, numbers = (x.data if isinstance(x, Tensor) else backend.plain(x) for x in (index, numbers))
+        self.data[index] = numbers
         inplace.written(self.data)
 
 
@@ -174,19 +177,23 @@ def tensor(data: Any, requires_grad: bool = False, device: str = "cpu", dtype: A
     """Make a tensor from numbers, lists or an array.
 
     Python numbers and lists of them become float32 (int64 for whole numbers); an array keeps its
-    dtype. A NumPy array is shared, not copied.
+    dtype. A NumPy array is shared, not copied, unless it is read-only and requires_grad says that it will be written to,
+    or of another byte order. BadInput for what is no array of numbers: other kinds, lists of unequal lengths, masked
+    elements, a tensor of another library that requires a gradient (whose history would be lost).
     """
     if isinstance(data, Tensor):
         raise BadInput("tensor: this is a tensor already; use .detach() for one without history")
     if isinstance(data, list | tuple) and any(isinstance(x, Tensor) for x in data):
         raise BadInput("tensor: a list of tensors would lose their history; use ops.stack")
-    array = data if backend.is_array(data) else np.asarray(data)
+    array = backend.array_of(data)
     if dtype is not None:
         array = backend.astype(array, dtype)
     elif array.dtype == np.float64 and not hasattr(data, "dtype"):
         array = array.astype(np.float32)
     if backend.kind(backend.dtype_of(array)) not in "fiub":
         raise BadInput(f"tensor: {backend.dtype_of(array)} is no number type; give floats, integers or booleans")
+    if requires_grad and not backend.is_writeable(array):
+        array = backend.copy(array)
     return Tensor(backend.to_device(array, backend.resolve_device(device)), requires_grad)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minidiff as md
-from minidiff import ops, optim
+from minidiff import nn, ops, optim
 from minidiff.errors import BadInput
 from minidiff.tensor import Tensor, tensor
 
@@ -242,3 +242,104 @@ def test_a_result_that_is_one_number_is_an_array_like_any_other():
     w.requires_grad = False
     w[()] = 7.0
     assert w.item() == 7.0
+
+
+# ----------------------------------------------------------------------------- arrays as users have them
+
+B = np.array([[1.0, -2.0], [0.5, 4.0]], np.float32)
+MASKED = np.ma.array(B, mask=[[0, 1], [0, 0]])
+# What must be an ordinary array once it is in a tensor: the other byte order (this machine's is "<" or ">"), and NumPy's
+# subclasses. A memory-mapped file is one of them.
+OTHERS = {
+    "byte order": lambda a: a.astype(a.dtype.newbyteorder()),
+    "matrix": lambda a: np.asmatrix(a),
+    "masked array without masks": lambda a: np.ma.array(a),
+    "subclass": lambda a: a.view(type("Subclass", (np.ndarray,), {})),
+    "read-only": lambda a: np.broadcast_to(a, a.shape),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_any_array_of_numpys_trains_as_an_ordinary_one(other):
+    """Values, gradients and steps: a matrix keeps its own * and **, big-endian gradients are of another dtype."""
+
+    def trained(of):
+        x = md.tensor(of(B.copy()), requires_grad=True)
+        assert type(x.data) is np.ndarray and x.dtype == np.float32 and x.dtype.isnative
+        for optimizer in (optim.Adam([x], 0.1), optim.SGD([x], 0.1, momentum=0.5)):
+            x.zero_grad()
+            y = x * of(B) + x**2 + ops.where(of(B > 0), x, of(B))
+            y.backward(of(B))
+            optimizer.step()
+        return y.numpy(), x.grad.numpy(), x.numpy()
+
+    for found, expected in zip(trained(other), trained(np.copy), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+MASKED_LINE = "1 of 4 elements of a masked array (2, 2) are masked; choose numbers for them: .filled(0)"
+
+
+@pytest.mark.parametrize(
+    "enter",
+    [
+        lambda: md.tensor(MASKED), lambda: Tensor(MASKED), lambda: md.tensor(B) + MASKED, lambda: MASKED * md.tensor(B),
+        lambda: md.tensor(B, requires_grad=True).backward(MASKED), lambda: nn.Parameter(MASKED),
+        lambda: ops.where(np.ma.array(B > 0, mask=MASKED.mask), md.tensor(B), 0.0),
+        lambda: ops.embedding(np.ma.array(np.ones((2, 2), np.int64), mask=MASKED.mask), md.tensor(B)),
+        lambda: md.tensor(B).__setitem__(..., MASKED),
+    ],
+)  # fmt: skip
+def test_masked_elements_are_refused_wherever_an_array_enters(enter):
+    """Their mask would be lost without a word, and with it which numbers count."""
+    with pytest.raises(BadInput) as error:
+        enter()
+    assert str(error.value) == MASKED_LINE
+
+
+def test_a_read_only_array_is_copied_where_it_will_be_written_to():
+    array = np.broadcast_to(np.float32(1.0), (3,))               # one number in memory, read three times
+    assert md.tensor(array).data is array
+    x = md.tensor(array, requires_grad=True)
+    x.sum().backward()
+    optim.SGD([x], lr=1.0).step()
+    np.testing.assert_array_equal(x.numpy(), np.zeros(3))
+    assert array[0] == 1.0
+
+
+def test_writing_to_a_read_only_array_is_refused_in_one_line():
+    x = Tensor(np.broadcast_to(np.float32(1.0), (3,)))
+    with pytest.raises(BadInput) as error:
+        x[0] = 2.0
+    assert str(error.value) == "this tensor (3,) has a read-only array, which cannot be written to; make one of a copy of it"
+
+
+def test_a_dtype_of_another_byte_order_is_this_machines():
+    swapped = np.dtype(np.float32).newbyteorder()
+    assert md.tensor(B, dtype=swapped).dtype.isnative
+    x = md.tensor(B.astype(np.float64), requires_grad=True)
+    x.astype(swapped).sum().backward()
+    assert x.grad.dtype == np.float64 and x.astype(swapped).dtype.isnative
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([[1.0, 2.0], [3.0]], "a list does not make an array: setting an array element with a sequence. "),
+        ([np.zeros(2), np.zeros(3)], "a list does not make an array: "),
+    ],
+)
+@pytest.mark.parametrize("enter", [md.tensor, lambda data: md.tensor(B) + data, nn.Parameter], ids=["tensor", "+", "Parameter"])
+def test_lists_of_unequal_lengths_are_refused_in_one_line(data, message, enter):
+    with pytest.raises(BadInput) as error:
+        enter(data)
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def test_a_pytorch_tensor_is_taken_unless_a_gradients_history_would_be_lost(torch):
+    np.testing.assert_array_equal(md.tensor(torch.tensor(B)).numpy(), B)
+    for enter in (md.tensor, nn.Parameter, lambda x: md.tensor([x, x])):
+        with pytest.raises(BadInput, match="requires grad. Use tensor.detach") as error:
+            enter(torch.tensor(B, requires_grad=True))
+        assert "\n" not in str(error.value)

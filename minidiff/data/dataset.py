@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from minidiff.backend import array_of
 from minidiff.errors import BadInput
 
 
@@ -37,6 +38,10 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for attribute in ("images", "labels"):
+            object.__setattr__(self, attribute, array_of(getattr(self, attribute)))  # frozen: = would be refused
+        if self.style:
+            object.__setattr__(self, "style", {key: array_of(values) for key, values in self.style.items()})
         images, labels, count = self.images, self.labels, len(self.classes)
         if images.dtype != np.uint8 or images.ndim not in (3, 4):
             raise BadInput(f"{self.name}: images must be uint8 (N,H,W) or (N,C,H,W), got {_kind(images)}")

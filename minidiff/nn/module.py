@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, array_module, to_device, to_numpy
+from ..backend import Array, array_module, array_of, astype, is_writeable, plain, to_device, to_numpy
 from ..errors import BadInput
 from ..inplace import written
 from ..tensor import Tensor
@@ -139,6 +139,9 @@ class Module:
         state = {path: _array(value) for path, value in state.items()}
         if difference := state_difference(current, state, strict):
             raise BadInput(f"written by another architecture: {difference}")
+        for path, (module, name) in places.items():
+            if name not in module._buffers and path in state and not is_writeable(current[path]):
+                raise BadInput(f"load_state_dict: the array of {path} is read-only; give the parameter a copy of it first")
         new = {path: _like(state[path], current[path]) for path in places if path in state}
         for path, array in new.items():
             module, name = places[path]
@@ -179,7 +182,7 @@ class Module:
 
         In float64 a whole network can be checked by gradcheck.
         """
-        return self._convert(lambda array: array.astype(dtype) if array.dtype.kind not in "biu" else array)
+        return self._convert(lambda array: astype(array, dtype) if array.dtype.kind not in "biu" else array)
 
     def _convert(self, change: Any) -> Module:
         for parameter in self.parameters():
@@ -248,13 +251,13 @@ def _array(value: Any) -> Array:
     """The array in a Tensor; arrays as they are; numbers and PyTorch's tensors as an array."""
     if isinstance(value, Tensor):
         return value.data
-    return value if isinstance(getattr(value, "dtype", None), np.dtype) else np.asarray(value)
+    return plain(value) if isinstance(getattr(value, "dtype", None), np.dtype) else array_of(value)
 
 
 def _owned(value: Any) -> Array:
     """A contiguous copy of an array or Tensor; plain numbers become float32."""
     typed = isinstance(value, Tensor) or hasattr(value, "dtype")
-    array = _array(value) if typed else np.asarray(value, dtype=np.float32)
+    array = _array(value) if typed else array_of(value, np.float32)
     return array_module(array).array(array, order="C")
 
 

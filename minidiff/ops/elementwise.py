@@ -38,7 +38,7 @@ def as_tensor(x: Any, like: Tensor | None = None) -> Tensor:
     if isinstance(x, int | float | list | tuple):
         if isinstance(x, list | tuple) and any(isinstance(part, Tensor) for part in x):
             raise BadInput(f"a {type(x).__name__} of tensors would lose their history; use ops.stack")
-        array = _numeric(np.asarray(x))
+        array = _numeric(backend.array_of(x))
         if array.dtype == np.float64:
             array = array.astype(np.float32 if like is None or backend.kind(like.dtype) != "f" else like.dtype)
         return Tensor(backend.asarray(array, like=home))
@@ -136,7 +136,8 @@ class ToDevice(Op):
 
 def astype(x: Tensor, dtype: Any) -> Tensor:
     """x in another dtype; itself if it has it already."""
-    return x if x.dtype == np.dtype(dtype) else AsType(dtype=np.dtype(dtype))(x)
+    dtype = backend.named_dtype(dtype)
+    return x if x.dtype == dtype else AsType(dtype=dtype)(x)
 
 
 def to_device(x: Tensor, device: str) -> Tensor:
@@ -719,7 +720,7 @@ def clip(x: Any, low: Any = None, high: Any = None) -> Tensor:
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
     """a where `condition` (a boolean array or tensor) holds, else b; the three broadcast against each other."""
-    condition = condition.data if isinstance(condition, Tensor) else condition
+    condition = condition.data if isinstance(condition, Tensor) else backend.plain(condition)
     if not hasattr(condition, "dtype") or backend.dtype_of(condition).kind != "b":
         found = type(condition).__name__ if not hasattr(condition, "dtype") else str(backend.dtype_of(condition))
         raise BadInput(f"where: the condition must be an array of booleans, got {found}")

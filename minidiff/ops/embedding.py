@@ -74,7 +74,7 @@ def embedding(indices: Any, weight: Tensor, padding_idx: int | None = None) -> T
 def _whole_numbers(name: str, indices: Any, low: int, high: int) -> Array:
     """Indices as an array, of whichever library they are; all must be from low to high − 1."""
     given, indices = indices, indices.data if isinstance(indices, Tensor) else indices
-    indices = indices if backend.is_array(indices) else np.asarray(indices)
+    indices = backend.array_of(indices)
     if isinstance(given, list | tuple) and not indices.size:
         indices = indices.astype(np.int64)                       # NumPy makes float64 of an empty list
     xp, dtype = array_module(indices), backend.dtype_of(indices)

@@ -288,6 +288,8 @@ def _checked_statistics(name: str, x: Tensor, mu: Any, variance: Any, required: 
     for label, a in zip(("running_mean", "running_var"), arrays, strict=True):
         if a is not None and a.shape != x.shape[1:2]:
             raise BadInput(f"{name}: {label} must have shape {x.shape[1:2]}, got {a.shape} (x {x.shape})")
+        if a is not None and not required and not backend.is_writeable(a):
+            raise BadInput(f"{name}: {label} is read-only, and training moves it; give a copy")
     return arrays
 
 

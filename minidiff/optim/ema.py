@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..backend import Array, array_module, to_numpy
+from ..backend import Array, array_module, array_of, to_numpy
 from ..errors import BadInput
 from ..nn.module import Module, state_difference
 from .optimizer import Scratch, fraction, is_plain
@@ -26,6 +26,8 @@ class EMA:
     """
 
     def __init__(self, model: Module, decay: float = 0.999, warmup: bool = True) -> None:
+        if not isinstance(model, Module):
+            raise BadInput(f"EMA: model must be a Module, got {type(model).__name__}")
         self.model = model
         self.decay, self.warmup = fraction("EMA: decay", decay), warmup
         self.updates = 0
@@ -80,7 +82,7 @@ class EMA:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state_dict. Raises BadInput, having changed nothing, if it is not of this model."""
-        arrays = {name: np.asarray(to_numpy(value)) for name, value in state.items() if name != "ema.updates"}
+        arrays = {name: to_numpy(array_of(value)) for name, value in state.items() if name != "ema.updates"}
         if "ema.updates" not in state:
             raise BadInput("EMA: the state has no ema.updates")
         if difference := state_difference(self.model.state_dict(), arrays):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..backend import Array, array_module, dtype_of, to_device, to_numpy
+from ..backend import Array, array_module, array_of, dtype_of, is_writeable, to_device, to_numpy
 from ..errors import BadInput
 from ..inplace import written
 from ..tensor import Tensor
@@ -42,11 +42,13 @@ class Optimizer:
         self._lr = not_negative(f"{type(self).__name__}: lr", value)
 
     def step(self) -> None:
-        """Move every parameter that has a gradient. BadInput, and none has moved, if a shape is wrong."""
+        """Move every parameter that has a gradient. BadInput, and none has moved, if a shape is wrong or an array read-only."""
         live = [(p, state) for p, state in zip(self.params, self.state, strict=True) if p.grad is not None]
         for p, _ in live:
             if p.grad.shape != p.shape:
                 raise BadInput(f"{type(self).__name__}: the grad of a {p.shape} parameter is {p.grad.shape}")
+            if not is_writeable(p.data):
+                raise BadInput(f"{type(self).__name__}: the array of a {p.shape} parameter is read-only; make it of a copy")
         for p, state in live:
             if not state:
                 state.update(t=0, **{name: _zeros_like(p.data) for name in self.moments})
@@ -112,23 +114,34 @@ class Optimizer:
             elif np.shape(value) != p.shape:
                 raise BadInput(f"{type(self).__name__}: {name} is {np.shape(value)}, its parameter {p.shape}")
             else:
-                found[name.partition(".")[0]] = array_module(p.data).array(to_numpy(value), dtype=p.dtype)
+                found[name.partition(".")[0]] = array_module(p.data).array(to_numpy(array_of(value)), dtype=p.dtype)
         return found
 
 
 def _checked(optimizer: str, params: Iterable[Tensor]) -> list[Tensor]:
     if isinstance(params, Tensor):
         raise BadInput(f"{optimizer}: params must be a list of tensors, not a tensor")
-    params = list(params)
+    params = all_tensors(optimizer, params)
     if not params:
         raise BadInput(f"{optimizer}: there are no parameters to optimize")
     for p in params:
-        if not isinstance(p, Tensor):
-            raise BadInput(f"{optimizer}: params must be tensors, got {type(p).__name__}")
         if p.creator is not None:
             raise BadInput(f"{optimizer}: params must not be results; one came out of {p.creator.name}")
     if len({id(p) for p in params}) < len(params):
         raise BadInput(f"{optimizer}: a parameter is listed twice")
+    return params
+
+
+def all_tensors(name: str, params: Any) -> list[Tensor]:
+    """The parameters as a list. BadInput where that is none, or where one of them is no tensor."""
+    try:
+        params = list(params)
+    except TypeError:
+        hint = "; give its .parameters()" if hasattr(params, "parameters") else ""
+        raise BadInput(f"{name}: params must be a list of tensors, not a {type(params).__name__}{hint}") from None
+    for p in params:
+        if not isinstance(p, Tensor):
+            raise BadInput(f"{name}: params must be tensors, got {type(p).__name__}")
     return params
 
 

@@ -75,6 +75,17 @@ def test_wrong_arrays_are_named(case):
         make()
 
 
+def test_arrays_become_ordinary_ones_and_masked_elements_are_refused():
+    images = np.ma.array(np.zeros((2, 4, 4), np.uint8))
+    toy = dataset(2, images, np.array([3, 1], ">i8"), {"slant": np.array([0.5, 1.0], ">f4")})
+    for array, kind in ((toy.images, np.uint8), (toy.labels, np.int64), (toy.style["slant"], np.float32)):
+        assert type(array) is np.ndarray and array.dtype == kind and array.dtype.isnative
+    np.testing.assert_array_equal(toy.labels, [3, 1])
+    images[0, 0, 0] = np.ma.masked
+    with pytest.raises(BadInput, match="^1 of 32 elements of a masked array"):
+        dataset(2, images)
+
+
 @pytest.mark.parametrize("indices, rows", [([3, 1, 3], [3, 1, 3]), (slice(2, 5), [2, 3, 4]), ([], []),
                                            (np.arange(10) % 2 == 0, [0, 2, 4, 6, 8])])
 def test_a_subset_keeps_everything_in_step(indices, rows):

@@ -145,6 +145,32 @@ def test_load_keeps_the_dtype_of_the_parameter_and_reads_any_float():
     assert {p.dtype for p in net.parameters()} == {np.dtype(np.float32)}
 
 
+@pytest.mark.parametrize("given", [lambda a: a.astype(">f4"), np.ma.array, lambda a: a.tolist()])
+def test_load_takes_any_array(given):
+    layer, other = nn.Linear(2, 3), nn.Linear(2, 3)
+    other.load_state_dict({path: given(array) for path, array in layer.state_dict().items()})
+    for a, b in zip(layer.parameters(), other.parameters(), strict=True):
+        assert type(b.data) is np.ndarray and b.dtype.isnative
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_load_refuses_masked_elements_and_read_only_parameters_and_changes_nothing():
+    layer = nn.Linear(2, 3)
+    before = layer.state_dict()
+    masked = {"weight": np.ones((3, 2), np.float32), "bias": np.ma.array(np.ones(3, np.float32), mask=[0, 0, 1])}
+    with pytest.raises(BadInput, match="1 of 3 elements of a masked array"):
+        layer.load_state_dict(masked)
+    layer.bias.data = np.broadcast_to(before["bias"], (3,))
+    with pytest.raises(BadInput, match="the array of bias is read-only"):
+        layer.load_state_dict({"weight": np.ones((3, 2), np.float32), "bias": np.ones(3, np.float32)})
+    np.testing.assert_array_equal(layer.weight.numpy(), before["weight"])
+
+
+def test_load_says_that_a_pytorch_tensor_has_a_history(torch):
+    with pytest.raises(BadInput, match="requires grad. Use tensor.detach"):
+        nn.Linear(2, 3).load_state_dict(dict(torch.nn.Linear(2, 3).named_parameters()))
+
+
 def test_load_copies_so_that_the_given_arrays_stay_apart():
     net, state = Net(), Net().state_dict()
     net.load_state_dict(state)

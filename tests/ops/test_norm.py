@@ -237,3 +237,12 @@ MESSAGES = [
 def test_wrong_input_is_answered_in_one_line(call, message):
     with pytest.raises(BadInput, match=f"^{re.escape(message)}$"):
         call()
+
+
+def test_read_only_statistics_are_refused_where_training_would_move_them():
+    fixed = np.broadcast_to(np.float32(0.0), (3,))
+    x = Tensor(np.ones((4, 3), np.float32))
+    with pytest.raises(BadInput) as error:
+        ops.batch_norm(x, fixed, np.ones(3, np.float32), training=True)
+    assert str(error.value) == "batch_norm: running_mean is read-only, and training moves it; give a copy"
+    ops.batch_norm(x, fixed, np.ones(3, np.float32))                # only read here

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minidiff import optim
+from minidiff import nn, optim
 from minidiff.errors import BadInput
 from minidiff.tensor import Tensor
 
@@ -86,6 +86,28 @@ def test_parameters_may_be_a_generator_and_may_lack_gradients():
     assert params[0].grad is None
     np.testing.assert_allclose(params[1].grad.numpy(), [3, 4], rtol=1e-6)
     assert optim.clip_grad_norm(params[:1], 1.0) == 0.0
+
+
+def test_one_tensor_is_one_parameter():
+    """Taken for a list it would be its rows, which have no gradients."""
+    w = Tensor(np.array([3.0, 4.0]), requires_grad=True)
+    (w * w).sum().backward()
+    assert optim.clip_grad_norm(w, 1.0) == 10
+    np.testing.assert_allclose(w.grad.numpy(), [0.6, 0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (nn.Linear(2, 2), "clip_grad_norm: params must be a list of tensors, not a Linear; give its .parameters()"),
+        (None, "clip_grad_norm: params must be a list of tensors, not a NoneType"),
+        (np.zeros((2, 3)), "clip_grad_norm: params must be tensors, got ndarray"),
+    ],
+)
+def test_what_is_no_list_of_tensors_is_refused(parameters, message):
+    with pytest.raises(BadInput) as error:
+        optim.clip_grad_norm(parameters, 1.0)
+    assert str(error.value) == message
 
 
 def test_an_infinite_bound_only_measures():

@@ -36,6 +36,12 @@ def test_it_begins_as_the_model():
     assert all(np.array_equal(array, state[name]) for name, array in model.state_dict().items())
 
 
+def test_what_is_no_model_is_refused():
+    with pytest.raises(BadInput) as error:
+        optim.EMA([nn.Parameter(np.zeros(2))])
+    assert str(error.value) == "EMA: model must be a Module, got list"
+
+
 @pytest.mark.parametrize("warmup", [True, False])
 def test_the_average_follows_its_formula(warmup):
     model = Model()

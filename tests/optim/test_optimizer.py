@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from minidiff import backend, optim
+from minidiff import backend, nn, optim
 from minidiff.errors import BadInput
 from minidiff.tensor import Tensor
 
@@ -315,6 +315,10 @@ def test_the_state_of_another_optimizer_is_refused():
         (lambda p: optim.SGD([]), "SGD: there are no parameters to optimize"),
         (lambda p: optim.SGD(p[0]), "SGD: params must be a list of tensors, not a tensor"),
         (lambda p: optim.SGD([np.zeros(2)]), "SGD: params must be tensors, got ndarray"),
+        (
+            lambda p: optim.Adam(nn.Linear(2, 2)),
+            "Adam: params must be a list of tensors, not a Linear; give its .parameters()",
+        ),
         (lambda p: optim.SGD([p[0], p[0]]), "SGD: a parameter is listed twice"),
         (lambda p: optim.SGD(p, momentum=1.0), "SGD: momentum must be at least 0 and below 1, got 1.0"),
         (
@@ -399,3 +403,30 @@ def test_a_step_of_adam_is_a_small_part_of_a_training_step():
         optimizer.step()
         times.append(time.perf_counter() - start)
     assert sum(sizes) == 957_513 and min(times) < 0.02
+
+
+def test_a_read_only_parameter_is_refused_before_any_has_moved():
+    free, fixed = Tensor(np.ones(2), requires_grad=True), Tensor(np.broadcast_to(1.0, (3,)), requires_grad=True)
+    (free.sum() + fixed.sum()).backward()
+    with pytest.raises(BadInput) as error:
+        optim.Adam([free, fixed]).step()
+    assert str(error.value) == "Adam: the array of a (3,) parameter is read-only; make it of a copy"
+    np.testing.assert_array_equal(free.numpy(), np.ones(2))
+
+
+@pytest.mark.parametrize("given", [lambda a: a.astype(a.dtype.newbyteorder()), lambda a: np.ma.array(a), list])
+def test_a_state_may_hold_any_array(given):
+    optimizer, other = optim.Adam(parameters()), optim.Adam(parameters())
+    walk(optimizer, 2)
+    state = optimizer.state_dict()
+    other.load_state_dict({key: given(a) if isinstance(a, np.ndarray) and a.ndim else a for key, a in state.items()})
+    for key, a in other.state_dict().items():
+        np.testing.assert_array_equal(a, state[key])
+        assert not isinstance(a, np.ndarray) or (type(a) is np.ndarray and a.dtype.isnative)
+
+
+def test_masked_elements_in_a_state_are_refused():
+    optimizer = optim.SGD([Tensor(np.ones(2), requires_grad=True)], momentum=0.5)
+    state = {"lr": 0.1, "t.0": 1, "b.0": np.ma.array([1.0, 2.0], mask=[0, 1])}
+    with pytest.raises(BadInput, match="1 of 2 elements of a masked array"):
+        optimizer.load_state_dict(state)
