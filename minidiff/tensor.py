@@ -159,7 +159,7 @@ class Tensor(Methods, Interop):
             raise BadInput(f"a result of {self.creator.name} cannot be written to; ops.where and ops.put make a new tensor")
         if autograd.is_grad_enabled() and (self.requires_grad or getattr(numbers, "requires_grad", False)):
             raise BadInput("writing to a tensor has no gradient; do it under no_grad(), or make a new one with ops.where")
-        index = index.data if isinstance(index, Tensor) else index
+        index = ops.shape.own_index(index, self.data)
         self.data[index] = numbers.data if isinstance(numbers, Tensor) else numbers
         inplace.written(self.data)
 
