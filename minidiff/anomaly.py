@@ -14,12 +14,13 @@ import numpy as np
 
 from .autograd import Op, mode
 from .backend import Array, dtype_of, kind, to_numpy
+from .contexts import reusable
 from .tensor import Tensor
 
 OURS = (str(Path(__file__).parent), contextlib.__file__, "<frozen")  # where no line of the user's is
 
 
-@contextlib.contextmanager
+@reusable
 def detect_anomaly() -> Iterator[None]:
     """`with detect_anomaly():` every operation is watched, forward and backward, in this thread.
 

@@ -12,13 +12,13 @@ it, tests it, and is differentiated in its place when a derivative of the deriva
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from . import backend, kernels
 from .backend import Array
+from .contexts import Context, reusable
 from .errors import BadInput
 from .hooks import Hooks
 from .inplace import clock, last_write
@@ -41,7 +41,7 @@ def is_grad_enabled() -> bool:
     return mode.recording
 
 
-@contextlib.contextmanager
+@reusable
 def _recording(on: bool) -> Iterator[None]:
     before, mode.recording = mode.recording, on
     try:
@@ -50,12 +50,12 @@ def _recording(on: bool) -> Iterator[None]:
         mode.recording = before
 
 
-def no_grad() -> contextlib.AbstractContextManager[None]:
+def no_grad() -> Context[None]:
     """`with no_grad():` or `@no_grad()`: compute without recording, so nothing is kept for backward."""
     return _recording(False)
 
 
-def enable_grad() -> contextlib.AbstractContextManager[None]:
+def enable_grad() -> Context[None]:
     """`with enable_grad():` records again inside a `no_grad` block."""
     return _recording(True)
 

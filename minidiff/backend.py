@@ -11,7 +11,6 @@ differently, or the standard lacks, is here under "spelling".
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import importlib.util
 import inspect
@@ -23,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from .contexts import reusable
 from .errors import BadInput
 
 
@@ -444,7 +444,7 @@ def set_precision(name: str) -> None:
     _precision.name = name
 
 
-@contextlib.contextmanager
+@reusable
 def precision(name: str) -> Iterator[None]:
     """`with precision("tf32"):` sets the precision, and afterwards what it was. Raises BadInput."""
     before = get_precision()

@@ -162,8 +162,8 @@ class Tensor(Methods, Interop):
             raise BadInput("writing to a tensor has no gradient; do it under no_grad(), or make a new one with ops.where")
         if not backend.is_writeable(self.data):
             raise BadInput(f"this tensor {self.shape} has a read-only array, which cannot be written to; make one of a copy of it")
-        index, numbers = (x.data if isinstance(x, Tensor) else backend.plain(x) for x in (index, numbers))
-        self.data[index] = numbers
+        index = ops.shape.own_index(index, self.data)
+        self.data[index] = numbers.data if isinstance(numbers, Tensor) else backend.plain(numbers)
         inplace.written(self.data)
 
 

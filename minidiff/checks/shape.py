@@ -18,6 +18,7 @@ INDICES = {
     "rows": (np.array([True, False, True]),), "a mask": MASK, "a mask of columns": (slice(1, None), MASK[0]),
     "a mask and columns": (MASK[:, 0], np.array([3, 3])), "rows beside a slice": (slice(1, None), np.array([[0, 1], [1, 1]])),
     "rows and a new axis": (np.array([1, 1]), None, slice(0, 2)),
+    "tuples with repeats": ((0, 2, 2), (1, 3, 3)), "one tuple with repeats": ((0, 2, 0),), "a range and a tuple": (range(2), (1, 1)),
 }  # fmt: skip
 for _label, _index in INDICES.items():
     _backwards = _label == "slices"  # PyTorch has no negative steps
@@ -39,7 +40,8 @@ def _put(x, index, shape):
 
 
 for _label, _index, _shape in [("slices", (slice(1, 4, 2), slice(0, 3)), (2, 3)), ("repeats", (np.array([1, 0, 1]),), (3, 5)),
-                               ("repeats in columns", (..., np.array([4, 4])), (4, 2))]:  # fmt: skip
+                               ("repeats in columns", (..., np.array([4, 4])), (4, 2)),
+                               ("repeats in tuples", ((0, 0, 3), (1, 1, 2)), (3,))]:  # fmt: skip
     case(f"put, {_label}", lambda x, i=_index: ops.put(x, i, (4, 5)), [normal(*_shape)], lambda x, i=_index: _put(x, i, (4, 5)))
 for _label, _index, _axis in [
     ("rows", [[2, 0, 0], [-1, 1, 1]], 0), ("columns", [[1, 1, 0, 1], [0, 2, 2, 1], [-1, 0, 0, 0]], 1), ("one for all", [[2, 2, 1]], -1)

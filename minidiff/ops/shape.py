@@ -305,21 +305,26 @@ def _may_repeat(index: Any) -> bool:
 
 
 def own_index(index: Any, like: Array, keep: bool = False) -> Any:
-    """The index with lists and Tensors in it replaced by arrays that can index `like`, or NumPy's where none can.
+    """The index with lists, inner tuples and Tensors replaced by arrays that can index `like`, or NumPy's where none can.
 
     With `keep` they are copies, for backward: the caller may write to his own before.
     """
-    if index is None or index is Ellipsis or isinstance(index, slice | int):
-        return index
-    if isinstance(index, tuple):
-        return _masks_as_places([own_index(i, like, keep) for i in index])
-    if isinstance(index, list):
-        index = np.asarray(index, dtype=None if index else np.intp)
-    index = index.data if isinstance(index, Tensor) else index
-    if not backend.is_array(index):
-        return index
-    index = backend.asarray(index, like=like) if backend.indexes_like_numpy(like) else backend.to_numpy(index)
-    return backend.copy(index) if keep else index
+    if isinstance(index, tuple):  # one part for each axis; a tuple inside is a list of places
+        return _masks_as_places([_own_part(part, like, keep) for part in index])
+    return _own_part(index, like, keep)
+
+
+def _own_part(part: Any, like: Array, keep: bool) -> Any:
+    if part is None or part is Ellipsis or isinstance(part, slice | int):
+        return part
+    part = part.data if isinstance(part, Tensor) else part
+    if not backend.is_array(part):
+        if not hasattr(part, "__len__"):
+            return part
+        part = np.asarray(part)  # any sequence: NumPy reads it as an array of places
+        part = part if part.size else part.astype(np.intp)
+    part = backend.asarray(backend.plain(part), like=like) if backend.indexes_like_numpy(like) else backend.to_numpy(part)
+    return backend.copy(part) if keep else part
 
 
 def _masks_as_places(index: list[Any]) -> tuple[Any, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from .. import kernels
 from ..backend import Array, array_module, array_of, to_numpy
+from ..contexts import reusable
 from ..errors import BadInput
 from ..nn.module import Module, state_difference
 from .optimizer import Scratch, fraction, is_plain
@@ -59,7 +59,7 @@ class EMA:
         n = self.updates
         return min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
 
-    @contextlib.contextmanager
+    @reusable
     def applied(self) -> Iterator[Module]:
         """`with ema.applied():` the model has the averages for weights, and afterwards its own again.
 

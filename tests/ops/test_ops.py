@@ -94,7 +94,8 @@ def indices(draw, shape):
         i = draw(st.sampled_from(whole))
         before = sum(part is not None for part in parts[:i])
         n = shape[before] if Ellipsis not in parts[:i] else shape[before - sum(part is not None for part in parts)]
-        parts[i] = np.array(draw(st.lists(st.integers(-n, n - 1), max_size=5)), int)
+        places = draw(st.lists(st.integers(-n, n - 1), max_size=5))
+        parts[i] = draw(st.sampled_from([np.array(places, int), places, tuple(places)]))
     return tuple(parts)
 
 
@@ -119,6 +120,30 @@ def test_repeats_are_added_in_the_order_of_the_index(rng, dtype, index):
     expected = np.zeros((30, 7), dtype)
     np.add.at(expected, index, x)
     np.testing.assert_array_equal(ops.put(Tensor(x), index, (30, 7)).data, expected)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [((0, 0, 1), (1, 1, 2)), ([0, 0, 1], (1, 1, 2)), ((1, 1, 0),), (slice(None), (1, 1)), (range(2), (1, 1)), (Tensor(np.array([1, 1])), 0), ((),)],
+    ids=["tuples", "list and tuple", "one tuple", "slice and tuple", "range", "tensor", "empty tuple"],
+)  # fmt: skip
+def test_every_sequence_in_an_index_may_name_a_place_twice(index):
+    """As `rows, cols = zip(...)` makes them: the place that is named twice receives the gradient of both."""
+    places = tuple(np.array(part.data if isinstance(part, Tensor) else part) if not isinstance(part, slice) else part for part in index)
+    places = tuple(part.astype(int) if isinstance(part, np.ndarray) else part for part in places)
+    x = leaf(np.arange(12.0).reshape(3, 4))
+    y = x[index]
+    np.testing.assert_array_equal(y.data, x.data[places])
+    u = np.arange(1.0, 1.0 + y.size).reshape(y.shape)
+    y.backward(u)
+    expected = np.zeros((3, 4))
+    np.add.at(expected, places, u)
+    np.testing.assert_array_equal(x.grad.data, expected)
+    np.testing.assert_array_equal(ops.put(Tensor(u), index, (3, 4)).data, expected)
+    written = Tensor(x.data.copy())
+    written[index] = u
+    x.data[places] = u
+    np.testing.assert_array_equal(written.data, x.data)
 
 
 @given(hnp.mutually_broadcastable_shapes(signature=np.matmul.signature, max_dims=3, max_side=3))
