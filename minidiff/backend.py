@@ -470,11 +470,15 @@ def bfloat16() -> np.dtype:
 
 _rng = np.random.default_rng(0)
 
+if hasattr(os, "register_at_fork"):
+    # Forked while another thread draws, a child would have the generator's lock closed, and no thread to open it.
+    os.register_at_fork(before=_rng.bit_generator.lock.acquire, after_in_parent=_rng.bit_generator.lock.release,
+                        after_in_child=_rng.bit_generator.lock.release)  # fmt: skip
+
 
 def manual_seed(seed: int) -> None:
     """Start the generator behind weight initialisation and dropout anew from `seed`."""
-    global _rng
-    _rng = np.random.default_rng(seed)
+    _rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
 
 
 def default_rng() -> np.random.Generator:

@@ -11,6 +11,8 @@ where that can be written.
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +20,7 @@ import llvmlite.binding
 import numba
 import numpy as np
 from numba import types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import get_cython_function_address, intrinsic
 
 from ..backend import parallel
@@ -27,8 +30,31 @@ from .scratch import scratch
 Pair = tuple[int, int]
 COLUMNS = 256  # positions that one matrix product of `_direct` should cover at least
 
-# No "fast" mathematics but what cannot surprise: a·b + c in one instruction, sums in any order.
-compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+_on_disk = True  # until Numba finds no folder that it may write to
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """A function compiled by Numba, kept on disk where that is possible, else compiled anew in each process.
+
+    No "fast" mathematics but what cannot surprise: a·b + c in one instruction, sums in any order.
+    """
+    global _on_disk
+    jit = numba.njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})(function)
+    if _on_disk:
+        try:
+            jit.enable_caching()
+        except RuntimeError:                                     # "no locator available for file …"
+            _on_disk = False
+            print("minidiff: compiled kernels cannot be kept on disk, neither beside the package nor in the user's cache, and are compiled"
+                  " in each process anew, which takes seconds; set NUMBA_CACHE_DIR to a folder that can be written to",
+                  file=sys.stderr, flush=True)  # fmt: skip
+    return jit
+
+
+if hasattr(os, "register_at_fork"):
+    # Forked while another thread compiles, a child would have Numba's lock closed, and no thread to open it.
+    os.register_at_fork(before=global_compiler_lock.acquire, after_in_parent=global_compiler_lock.release,
+                        after_in_child=global_compiler_lock.release)  # fmt: skip
 
 # ---------------------------------------------------------------------------------- matrix products
 
