@@ -630,8 +630,9 @@ def _shared_out(group: Any, loaded: Any, labels: Any, options: dict[str, Any]) -
     part = group.part(len(labels))
     known = np.full_like(labels, -1) if options["guidance"].alone else labels      # a style would say something of a class that is not told
     style = told_styles(loaded.style, known[part], options["seed"], options["style"], part.start)
-    images = diffusion.sample(loaded.model, loaded.schedule, labels[part], **{**options, "style": style}, first=part.start,
-                              progress=group.first and sys.stderr.isatty())  # fmt: skip
+    with np.errstate(over="ignore", invalid="ignore"):            # whether the samples are finite is checked, and said in one line
+        images = diffusion.sample(loaded.model, loaded.schedule, labels[part], **{**options, "style": style}, first=part.start,
+                                  progress=group.first and sys.stderr.isatty())  # fmt: skip
     return _joined(group.gather(images))
 
 

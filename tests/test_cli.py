@@ -462,6 +462,13 @@ def test_samples_that_are_not_finite_are_one_line_and_status_1(here: Path, run: 
     assert not list(here.iterdir())
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_guidance_beyond_all_numbers_is_one_line(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = say(capsys, "sample", run, "--per-class", 1, "--guidance", 1e38, "--no-clip", "--out", "a.npz")
+    assert (status, out) == (1, "") and err.startswith("minidiff: 10 of 10 samples are not finite") and err.count("\n") == 1
+    assert not list(here.iterdir())
+
+
 @pytest.mark.filterwarnings("ignore:viz. no font")
 def test_a_class_may_have_any_name(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arrays, meta = checkpoint.load(run / "model.npz")
