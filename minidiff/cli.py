@@ -618,9 +618,13 @@ def _sample_among(group: Any, args: argparse.Namespace) -> int:
     if not group.first:
         return 0
     _write_samples(out, images, labels, loaded, args, film)
-    print(f"wrote {out}: {len(images)} images ({args.sampler}, {args.steps or T} steps, guidance {options['guidance'].w:g}, "
+    print(f"wrote {out}: {_counted(len(images), 'image')} ({args.sampler}, {_counted(args.steps or T, 'step')}, guidance {options['guidance'].w:g}, "
           f"seed {args.seed})")
     return 0
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _shared_out(group: Any, loaded: Any, labels: Any, options: dict[str, Any]) -> Any:
@@ -637,8 +641,9 @@ def _shared_out(group: Any, loaded: Any, labels: Any, options: dict[str, Any]) -
     part = group.part(len(labels))
     known = np.full_like(labels, -1) if options["guidance"].alone else labels      # a style would say something of a class that is not told
     style = told_styles(loaded.style, known[part], options["seed"], options["style"], part.start)
-    images = diffusion.sample(loaded.model, loaded.schedule, labels[part], **{**options, "style": style}, first=part.start,
-                              progress=group.first and sys.stderr.isatty())  # fmt: skip
+    with np.errstate(over="ignore", invalid="ignore"):            # whether the samples are finite is checked, and said in one line
+        images = diffusion.sample(loaded.model, loaded.schedule, labels[part], **{**options, "style": style}, first=part.start,
+                                  progress=group.first and sys.stderr.isatty())  # fmt: skip
     return _joined(group.gather(images))
 
 
@@ -751,6 +756,7 @@ def _evaluate_among(group: Any, args: argparse.Namespace) -> int:
                       "seconds": round(time.perf_counter() - start, 1), "versions": records.versions(), **verdict.to_json(), **taught, **seen}
             with atomic_path(out) as temporary:
                 temporary.write_text(json.dumps(record, indent=1) + "\n")
+            print(f"wrote {out}")
         if card:
             _draw_card(verdict, args.reference, card, Path(args.model).name)
     return 0
@@ -938,13 +944,19 @@ def _short_names(runs: Sequence[str]) -> list[str]:
 def _data_fetch(args: argparse.Namespace) -> int:
     from . import data
 
-    shown = sys.stderr.isatty()
+    open_line = False
 
     def progress(name: str, done: int, size: int) -> None:
+        nonlocal open_line
         share = f"{100 * done / size:3.0f} %" if size else f"{done / 1e6:.1f} MB"
-        print(f"\r{name}  {share}", end="\n" if size and done == size else "", file=sys.stderr, flush=True)
+        open_line = not (size and done == size)
+        print(f"\r{name}  {share}", end="" if open_line else "\n", file=sys.stderr, flush=True)
 
-    folder = data.fetch(args.name, progress=progress if shown else None)
+    try:
+        folder = data.fetch(args.name, progress=progress if sys.stderr.isatty() else None)
+    finally:
+        if open_line:                                     # of a file whose size no one has said, or that was not fetched to its end
+            print(file=sys.stderr)
     print(f"{args.name}: ready{f', in {folder}' if folder else ''}")
     return 0
 

@@ -104,7 +104,7 @@ def test_help_needs_neither_matplotlib_nor_scipy() -> None:
 BAD = [
     ("", "the following arguments are required: COMMAND; see minidiff --help"),
     ("paint", "argument COMMAND: invalid choice: 'paint' (choose from "),
-    ("train --preset huge", "train: unknown preset 'huge'; there are report, mnist, tiny, large"),
+    ("train --preset huge", "unknown preset 'huge'; there are report, mnist, tiny, large"),
     ("train --data letters", "train: unknown data set 'letters'; there are mnist, fashion-mnist, cifar10, glyphs, or give the path of a folder of images"),
     ("train --lr nan", "train: lr must be a finite number above 0, got nan"),
     ("train --lr inf", "train: lr must be a finite number above 0, got inf"),
@@ -187,7 +187,7 @@ BAD = [
     ("sample mnits --out a.png", "mnits: no such file, and no bundled model of this name (bundled: "),
     ("sample none.npz --out a.png", "none.npz: no such file"),
     ("sample file --out a.png", "file: empty file, not a minidiff checkpoint"),
-    ("summary --preset huge", "train: unknown preset 'huge'; there are "),
+    ("summary --preset huge", "unknown preset 'huge'; there are "),
     ("summary RUN --preset tiny", "summary: give a model or --preset, not both"),
     ("plot none", "none: no such file; give a run's folder or its metrics.jsonl"),
     ("plot RUN --out a.bmp", "--out a.bmp: unknown ending '.bmp'; it must be .png, .pdf, .svg"),
@@ -464,6 +464,13 @@ def test_samples_that_are_not_finite_are_one_line_and_status_1(here: Path, run: 
     assert not list(here.iterdir())
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_guidance_beyond_all_numbers_is_one_line(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = say(capsys, "sample", run, "--per-class", 1, "--guidance", 1e38, "--no-clip", "--out", "a.npz")
+    assert (status, out) == (1, "") and " of 10 samples are not finite (NaN or infinity); " in err and err.count("\n") == 1
+    assert not list(here.iterdir())
+
+
 @pytest.mark.filterwarnings("ignore:viz. no font")
 def test_a_class_may_have_any_name(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arrays, meta = checkpoint.load(run / "model.npz")
@@ -630,6 +637,19 @@ def shapes(here: Path) -> Path:
         for k in range(12):
             Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(here / "pictures" / "shapes" / name / f"{k}.png")
     return here / "pictures" / "shapes"
+
+
+@pytest.mark.parametrize("size", [0, 40])
+def test_what_follows_a_download_begins_on_a_line_of_its_own(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    from minidiff import data
+
+    def fetch(name: str, progress: Any) -> None:
+        for done in (10, 40):
+            progress("images.gz", done, size)
+
+    monkeypatch.setattr(data, "fetch", fetch)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert say(capsys, "data", "fetch", "mnist")[2].endswith(("0.0 MB\n", "100 %\n"))
 
 
 def test_a_folder_of_images_is_trained_on_and_gone_on_with(shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -812,11 +832,14 @@ def test_evaluate_holds_samples_against_a_data_set_and_draws_a_card(here: Path, 
     monkeypatch.setattr(data, "load", few_and_of_zeros_fewer)
     status, out, err = say(capsys, "evaluate", run, "--n", 100, "--steps", 2, "--reference", "glyphs", "--card", "card.png", "--json", "v.json")
     assert status == 0, err
-    assert "100 samples beside as many images of glyphs" in out and "wrote card.png" in out
+    assert "100 samples beside as many images of glyphs" in out and out.endswith("wrote v.json\nwrote card.png\n")
     found = json.loads(Path("v.json").read_text())
     assert found["controls"]["noise"]["frechet"] > found["frechet_floor"] and found["network_evaluations"] == 100 * 2 * 2
     frequent = 100 * np.bincount(data.load("glyphs").labels) / len(data.load("glyphs"))
     assert frequent[0] < 7 and all(abs(found["by_class"][str(k)]["n"] - frequent[k]) < 1 for k in range(10))
+    assert say(capsys, "sample", run, "--per-class", 10, "--steps", 1, "--out", "$x_$.npz")[0] == 0
+    status, out, err = say(capsys, "evaluate", "$x_$.npz", "--reference", "glyphs", "--card", "$x_$.png")
+    assert status == 0 and out.endswith("wrote $x_$.png\n"), err
     status, out, _ = say(capsys, "evaluate", run, "--n", 20, "--steps", 2, "--reference", "glyphs")
     assert status == 0 and "(the judge's verdict alone: 20 samples are too few to be held against glyphs; 100 to 2,000 would do)" in out
 

@@ -146,7 +146,7 @@ def test_precision_compares_runs_of_the_same_seeds(tmp_path: Path) -> None:
     [
         (("--seeds", "1"), "precision: --seeds must be 2 or more, so that there is a spread; got 1"),
         (("--json", "no/p.json"), "precision: --json no/p.json: there is no folder no"),
-        (("--preset", "huge"), "precision: train: unknown preset 'huge'; there are report, mnist, tiny, large, attention"),
+        (("--preset", "huge"), "precision: unknown preset 'huge'; there are report, mnist, tiny, large, attention"),
     ],
 )
 def test_precision_says_what_is_wrong_in_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:

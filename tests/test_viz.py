@@ -319,6 +319,7 @@ def test_a_dollar_is_as_wide_in_a_title_as_it_is_drawn():
     fig = viz.class_grid(uniform(1, 1, 8, 8), [0], title="$a$ and $b$")
     canvas = FigureCanvasAgg(fig)
     (title,) = (text for text in fig.findobj(matplotlib.text.Text) if "and" in text.get_text())
+    assert not matplotlib.cbook.is_math_text(title.get_text())
     assert title.get_window_extent(canvas.get_renderer()).width == pytest.approx(style.text_width(title.get_text(), style.TITLE, "bold"), rel=0.03)
 
 

@@ -244,5 +244,5 @@ PRESETS: dict[str, Config] = {c.preset: c for c in (REPORT, MNIST, TINY, LARGE, 
 def preset(name: str) -> Config:
     """The recipe of this name; an unknown name raises BadInput that lists what there is."""
     if name not in PRESETS:
-        raise BadInput(f"train: unknown preset '{name}'; there are {', '.join(PRESETS)}")
+        raise BadInput(f"unknown preset '{name}'; there are {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -75,8 +75,9 @@ def draw(out: Path, seed: int = 0) -> dict[str, str]:
     guidance = loaded.config.guidance if loaded.config else 0.0
     labels = np.repeat(np.arange(len(loaded.classes)), 10)
     film = Film(len(labels), diffusion.time_steps(loaded.schedule.T, SAMPLING["steps"]))
-    images = diffusion.sample(loaded.model, loaded.schedule, labels, guidance=guidance, seed=seed, callback=film,
-                              **SAMPLING)
+    with np.errstate(over="ignore", invalid="ignore"):
+        images = diffusion.sample(loaded.model, loaded.schedule, labels, guidance=guidance, seed=seed, callback=film,
+                                  **SAMPLING)
     check_finite(images)
     with kept_until_drawn(out / "digits.png", images, labels):
         return _drawn(out, loaded, images, labels, film, seed)

@@ -391,9 +391,10 @@ class Trainer:
 
         c, path = self.config, self.out / "sheets" / f"step_{self.step:08d}.png"
         labels = np.tile(np.arange(len(self.classes)), c.sheet_per_class)
-        images = diffusion.sample(self.model, self.schedule, labels, sampler=c.sheet_sampler,
-                                  steps=min(c.sheet_steps, self.schedule.T), guidance=c.guidance, seed=c.seed,
-                                  style=None if self.style is None else self.style.drawn(labels, c.seed))
+        with np.errstate(over="ignore", invalid="ignore"):                    # whether they are finite is checked, and said in one line
+            images = diffusion.sample(self.model, self.schedule, labels, sampler=c.sheet_sampler,
+                                      steps=min(c.sheet_steps, self.schedule.T), guidance=c.guidance, seed=c.seed,
+                                      style=None if self.style is None else self.style.drawn(labels, c.seed))
         check_finite(images)
         path.with_suffix(".npz").unlink(missing_ok=True)                      # of a run that was killed while it drew this sheet
         with kept_until_drawn(path, images, labels):

@@ -24,7 +24,7 @@ def test_report_is_the_reports_recipe() -> None:
 
 
 def test_unknown_preset_lists_what_there_is() -> None:
-    with pytest.raises(BadInput, match=r"^train: unknown preset 'huge'; there are report, mnist, tiny, large, attention$"):
+    with pytest.raises(BadInput, match=r"^unknown preset 'huge'; there are report, mnist, tiny, large, attention$"):
         preset("huge")
 
 

@@ -333,7 +333,7 @@ def test_what_is_wrong_is_said_once(place, one):
     for command, message in (
         ((*RECIPE, "--steps", "8", "--out", str(one)), f"minidiff: {one}: holds a run already; go on with it by --resume, or give another --out"),
         ((*RECIPE, "--batch", "9", "--out", str(folder / "odd")), "minidiff: DataLoader: a batch of 9 cannot be shared evenly among 2 ranks; "),
-        (("train", "--preset", "huge"), "minidiff: train: unknown preset 'huge'; there are "),
+        (("train", "--preset", "huge"), "minidiff: unknown preset 'huge'; there are "),
     ):
         done = mpiexec(2, "-m", "minidiff", *command, **environment)
         assert done.returncode == 2 and done.stderr.count(message) == 1, done.stderr
