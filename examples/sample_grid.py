@@ -30,7 +30,7 @@ class Film:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a checkpoint, a run's folder, or the name of a bundled model")
-    parser.add_argument("--classes", help="labels like 3,7; default: all")
+    parser.add_argument("--classes", help="by name, like 3,7 or 0-4; default: all")
     parser.add_argument("--per-class", type=int, default=8)
     parser.add_argument("--sampler", choices=md.diffusion.SAMPLERS, default="ddim")
     parser.add_argument("--steps", type=int, default=50)
@@ -41,7 +41,7 @@ def main():
 
     loaded = load_model(args.model)
     steps = min(args.steps, loaded.schedule.T)
-    wanted = [int(c) for c in args.classes.split(",")] if args.classes else range(len(loaded.classes))
+    wanted = md.data.find_classes("sample", args.classes, loaded.classes) if args.classes else range(len(loaded.classes))
     labels = np.repeat(np.array(wanted), args.per_class)
     print(f"{loaded.path}: {loaded.model.num_parameters():,} parameters; drawing {len(labels)} digits in {steps} steps")
 

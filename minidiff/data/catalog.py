@@ -175,7 +175,7 @@ def _entry(name: str) -> Entry:
         there = source.locate(place)
         said = [f"{original} is {path.name}" for original, path in there.items() if not path.name.startswith(original)]
         if strange := source.not_as_published(there):
-            said.append(f"unverified: {', '.join(path.name for path in strange)}; minidiff data verify {name} compares the content")
+            said.append(f"unverified: {', '.join(path.name for path in strange)}; minidiff data verify {name} says more")
         return Entry(name, True, place, f"{place}{' (' + ', '.join(said) + ')' if said else ''}")
     nearest, there = source.nearest()
     has = f"{nearest} has {len(there)} of {len(source.originals)} files; " if there else ""

@@ -281,7 +281,7 @@ def _values(folder: Path, paths: list[Path]) -> Values:
     grey, most, high = True, {}, None
     for path in paths:
         if grey or path.name.lower().endswith(DEEP):
-            facts = _facts(path)
+            facts = _facts(path, grey)
             grey = grey and facts.grey
             if facts.most is not None:
                 most[facts.kind] = max(facts.most, most.get(facts.kind, 0))
@@ -309,21 +309,26 @@ class Facts:
     high: int | None = None
 
 
-def _facts(path: Path) -> Facts:
-    """Remembered as long as the file keeps its size and its time: both splits ask for all images."""
+def _facts(path: Path, grey: bool) -> Facts:
+    """Remembered as long as the file keeps its size and its time: both splits ask for all images.
+
+    `grey` says whether it matters if the image is; otherwise its header is enough, unless it has more than 8 bits.
+    """
     with _decoding(path):
         stat = path.stat()
-    return _facts_of(path, stat.st_size, stat.st_mtime_ns)
+    return _facts_of(path, stat.st_size, stat.st_mtime_ns, grey)
 
 
 @functools.lru_cache(maxsize=1 << 18)
-def _facts_of(path: Path, size: int, time: int) -> Facts:
+def _facts_of(path: Path, size: int, time: int, grey: bool) -> Facts:
     with _decoding(path), _opened(path) as image:
         if image.mode in _GREY:          # told by the header alone
             return Facts(True)
         if image.mode[0] in "IF":
             return Facts(True, image.mode[0], _checked(np.asarray(image)).max().item())
         sixteen = any("16" in str(tile) for tile in image.tile)          # read before the pixels are, which empties it
+        if not (grey or sixteen):
+            return Facts(False)
         pixels = np.asarray(_eight_bits(image, 3))          # (H,W,3)
     return Facts(bool((pixels == pixels[..., :1]).all()), high=int(pixels.max()) if sixteen else None)
 

@@ -79,12 +79,9 @@ class Source:
                 yield name, path
 
     def not_as_published(self, there: dict[str, Path]) -> list[Path]:
-        """Those of the files that have an original's name, and not its bytes, plain or in the published .gz.
-
-        Nothing is unpacked: what is packed in another way may have the published content.
-        """
-        return [path for original in self.originals if (path := there[original.name]).name.startswith(original.name)
-                and _bytes_of(path) not in (original.packed, original.content)]
+        """Those of the files that do not have the published content. Only what is not packed as it was published is unpacked."""
+        return [path for original in self.originals
+                if _bytes_of(path := there[original.name]) != original.packed and content_sha256(path) != original.content]
 
     def find(self) -> Path | None:
         """The first of `folders()` that holds all four files."""

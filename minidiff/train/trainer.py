@@ -148,7 +148,7 @@ class Trainer:
     def data_facts(self) -> dict[str, Any]:
         """What the run trains on: the images of each class, how many are held out for the loss, and what is to be noted of them."""
         train = self.loader.dataset
-        return {"classes": train.counts, "held_out": len(self._held_out[1]), "notes": list(train.notes)}
+        return {"classes": train.counts, "held_out": len(self._held_out[1]), "notes": list(dict.fromkeys((*train.notes, *self._notes_of_held_out)))}
 
     # -------------------------------------------------------------------------------------------- the loop
 
@@ -365,11 +365,12 @@ class Trainer:
     def _hold_out(self) -> None:
         """Fetch the images of the held-out loss."""
         c = self.config
-        self._held_out = np.empty((0,)), np.empty((0,), np.int64), None
+        self._held_out, self._notes_of_held_out = (np.empty((0,)), np.empty((0,), np.int64), None), ()
         if c.validate:
             held_out = data.load(c.data, "test", limit=c.validate, size=c.image_size)
             style = None if self.style is None else self.style.told(data.style_values(held_out, c.style))
             self._held_out = data.to_model(held_out.images, size=c.image_size), held_out.labels, style
+            self._notes_of_held_out = held_out.notes
 
     def validation_loss(self) -> float:
         """Mean loss over ``config.validate`` held-out images, always with the same t and eps."""

@@ -1,4 +1,5 @@
 """A run goes on where it was stopped, bit for bit; refuses what would overwrite; and stops on a NaN."""
+import dataclasses
 import json
 import os
 import re
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidiff import backend, diffusion, viz
+from minidiff import backend, data, diffusion, viz
 from minidiff.errors import BadInput
 from minidiff.train import Config, Diverged, Trainer, checkpoint, export, load_model, read_metrics
 
@@ -424,3 +425,14 @@ def test_a_style_that_nobody_knows_is_refused(small: Config, tmp_path: Path) -> 
     with pytest.raises(BadInput, match="glyphs: nothing is known of the style 'mood'; there is slant, weight, face"):
         Trainer(small.replace(style=["mood"]), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_to_be_noted_of_both_splits_is_told(small: Config, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = data.load
+
+    def noted(name: str, split: str = "train", **options: Any) -> data.Dataset:
+        return dataclasses.replace(load(name, split, **options), notes=(f"of {split}", "of both"))
+
+    monkeypatch.setattr(data, "load", noted)
+    facts = Trainer(small, out).data_facts()
+    assert facts["notes"] == ["of train", "of both", "of test"] and facts["held_out"] == 8 and sum(facts["classes"].values()) == 40
