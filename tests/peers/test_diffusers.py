@@ -10,6 +10,8 @@ import pytest
 from minidiff.diffusion import make_schedule, predict_eps, predict_x0, q_sample, time_steps, training_target
 from minidiff.diffusion.guidance import guided_output, rescaled
 from minidiff.diffusion.solvers import SOLVERS, Answer
+from minidiff.diffusion.targets import check_target
+from minidiff.errors import BadInput
 from minidiff.optim import EMA, AdamW, CosineLR, clip_grad_norm
 from minidiff.tensor import Tensor
 
@@ -73,7 +75,7 @@ def noise(torch):
 def test_schedules_agree_to_float32(diffusers, name, zero):
     reference = diffusers.DDPMScheduler(num_train_timesteps=T, beta_schedule=KINDS[name], rescale_betas_zero_snr=zero)
     found = make_schedule(name, T, zero_terminal_snr=zero).alpha_bar[1:]
-    # Both β of cosine are at most 0.999, which at T is all that is left of ᾱ; their zero is 2⁻²⁴, ours 0.
+    # The β of cosine are at most 0.999 on both sides; 1 − β in float32 is then good to 1e-4 of itself.
     np.testing.assert_allclose(reference.alphas_cumprod.numpy(), found, rtol=2e-4, atol=2e-7)
 
 
@@ -275,6 +277,14 @@ def test_trailing_timesteps_sometimes_end_below_the_first(diffusers):
             wrong.append((steps, int(scheduler.timesteps[-1])))
         assert len(time_steps(T, steps)) == steps + 1 and time_steps(T, steps)[-1] == 0
     assert wrong == [(61, -1)]
+
+
+def test_zero_terminal_snr_is_zero_in_some_of_their_schedulers_and_almost_zero_in_others(diffusers):
+    left = {name: float(getattr(diffusers, name)(T, rescale_betas_zero_snr=True).alphas_cumprod[-1])
+            for name in ("DDPMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler")}  # fmt: skip
+    assert list(left.values()) == [0.0, 0.0, 2.0**-24, 2.0**-24] and make_schedule("linear", T, zero_terminal_snr=True).alpha_bar[-1] == 0
+    with pytest.raises(BadInput, match="at T nothing of the picture is left in this schedule, and ε is x_T itself"):
+        check_target("sample", make_schedule("linear", T, zero_terminal_snr=True), "eps")
 
 
 def test_clipping_x0_moves_the_noise_too(diffusers, torch, x):

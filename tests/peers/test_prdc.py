@@ -23,7 +23,7 @@ def test_points_without_repeats_agree(compute_prdc, rng, shift, k):
 
 def test_repeats_do_not_cover_themselves_in_prdc(compute_prdc, rng):
     """prdc takes the open ball, distance < radius. Where every point occurs more than k times radii are 0, nothing is nearer, and a
-    set does not cover itself; Kynkäänniemi et al. 2019 (eq. 2) and Naeem et al. 2020 (eq. 4) have ≤."""
+    set does not cover itself. Kynkäänniemi et al. 2019 (eq. 1) have ≤; Naeem et al. 2020 speak of balls, open or not."""
     points = np.repeat(np.round(rng.standard_normal((40, 6)) * 8) / 8, 5, axis=0)
     theirs, found = compute_prdc(points, points, 3), measured(points, points, 3)
     assert [theirs[name] for name in ("precision", "recall", "coverage")] == [0.0] * 3
