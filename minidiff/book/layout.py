@@ -165,7 +165,8 @@ def write(folder: Path, root: Path = ROOT) -> list[Path]:
     for name in ("results", "../examples"):
         shutil.copytree(root / "chapters" / name, folder / Path(name).name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(HERE / "static", folder / "static")
-    shutil.copy(HERE / "pages" / "glossary.rst", folder)
+    for page in ("glossary.rst", "other_libraries.rst"):
+        shutil.copy(HERE / "pages" / page, folder)
 
     pages = {
         "index.md": led(part(readme, "# minidiff", "## Chapters"), "README.md", there) + (HERE / "pages" / "index.md").read_text(encoding="utf-8"),
