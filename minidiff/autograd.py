@@ -12,6 +12,7 @@ it, tests it, and is differentiated in its place when a derivative of the deriva
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ from .backend import Array
 from .contexts import Context, reusable
 from .errors import BadInput
 from .hooks import Hooks
-from .inplace import clock, last_write
+from .inplace import clock, last_write, owner
 from .tensor import Tensor, check_differentiable
 
 
@@ -253,6 +254,18 @@ class Alias(Op):
         return gy
 
 
+class Copy(Op):
+    """y = x, in memory of its own            gx = gy"""
+
+    takes_bfloat16 = True
+
+    def forward(self, x: Array) -> Array:
+        return backend.copy(x)
+
+    def backward(self, gy: Tensor) -> Tensor:
+        return gy
+
+
 # ------------------------------------------------------------------------------- the backward pass
 
 
@@ -263,11 +276,33 @@ def backward(y: Tensor, gy: Any = None, create_graph: bool = False, retain_graph
     gradients can be differentiated again; `retain_graph` keeps what backward needs for another call.
     Raises BadInput where y has no history or gy does not fit it, RuntimeError where what forward kept
     is gone or has been written to.
+
+    What it leaves in `.grad` is in memory of its own, which may be written to. Several threads may call it
+    at once, each for a graph of its own; in a leaf that they share, their gradients add up.
     """
     gy = _upstream("backward", y, gy)
-    for leaf, gx in propagate([(y.edge, gy)], None, create_graph, retain_graph).items():
-        with _recording(create_graph):
-            leaf.grad = gx if leaf.grad is None else leaf.grad + gx
+    found = propagate([(y.edge, gy)], None, create_graph, retain_graph)
+    with _recording(create_graph):
+        for leaf, gx in found.items():
+            _accumulate(leaf, gx)
+
+
+_accumulating = threading.Lock()
+
+
+def _accumulate(x: Tensor, gx: Tensor) -> None:
+    """x.grad ← x.grad + gx, in one piece: another thread may be adding to the same tensor."""
+    with _accumulating:
+        x.grad = gx if x.grad is None else x.grad + gx
+
+
+def _new_lock() -> None:
+    global _accumulating
+    _accumulating = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)  # the thread that held it is not there
 
 
 def grad(
@@ -328,31 +363,43 @@ def propagate(
     """
     grads: dict[Any, Tensor] = {}
     found: dict[Any, Tensor] = {}
+
+    def given_out(edge: Edge) -> bool:
+        return isinstance(edge, Tensor) if wanted is None else edge in wanted
+
     with _recording(create_graph):
         for edge, gy in start:
-            grads[edge] = grads[edge] + gy if edge in grads else gy
+            grads[edge] = grads[edge] + gy if edge in grads else Copy()(gy) if given_out(edge) else gy
         for op, needs in _youngest_first([edge for edge, _ in start], wanted):
             gy = grads.pop(op, None)
             if gy is None:
                 continue
             if op.hooks is not None:
-                gy = op.hooks.run(gy, keep=wanted is None)
+                gy = op.hooks.run(gy)
+                if wanted is None and op.hooks.keeping is not None:
+                    _accumulate(op.hooks.keeping, Copy()(gy))
             if wanted is not None and op in wanted:
-                found[op] = gy
+                found[op] = gy if op.hooks is None else Copy()(gy)
             if True not in needs:
                 continue
-            for i, (edge, gx) in enumerate(zip(op.edges, _gradients(op, gy, needs, create_graph), strict=True)):
-                if needs[i] and gx is not None:
-                    gx = _fit(op, i, gx)
-                    # The sum is a new array: a gradient that has been handed on may be shared and is never written to.
-                    grads[edge] = grads[edge] + gx if edge in grads else gx
+            gxs = _gradients(op, gy, needs, create_graph)
+            for i, (edge, gx) in enumerate(zip(op.edges, gxs, strict=True)):
+                if not needs[i] or gx is None:
+                    continue
+                gx = _fit(op, i, gx)
+                if edge in grads:
+                    gx = grads[edge] + gx  # a new array: a gradient that has been handed on may be shared and is never written to
+                elif given_out(edge):
+                    gx = _own(gx, [gy, *gxs[:i], *gxs[i + 1 :]], op)
+                grads[edge] = gx
+            del gxs  # they are large, and the next operation's are about to be made
             if not (retain_graph or create_graph):
                 op.release()
                 op.released = True
         for edge, gx in grads.items():
             if isinstance(edge, Tensor) and (wanted is None or edge in wanted):
                 check_differentiable(edge)
-                found[edge] = gx if edge.hooks is None else edge.hooks.run(gx, keep=False)
+                found[edge] = gx if edge.hooks is None else Copy()(edge.hooks.run(gx))  # a hook may keep what it is given
     return found
 
 
@@ -414,6 +461,23 @@ def _fit(op: Op, i: int, gx: Tensor) -> Tensor:
             raise TypeError(f"{op.name}.backward gives a gradient of {gx.dtype} for input {i} of {dtype}")
         gx = astype(gx, dtype)
     return gx
+
+
+def _own(gx: Tensor, others: Sequence[Tensor | None], op: Op) -> Tensor:
+    """gx, which `op` has just made, or a copy of it where its memory is not its alone.
+
+    An operation may hand on the gradient that it was given (`Add`), a view of it (`Reshape`), one array for
+    several inputs, or what it had kept. Of arrays of other libraries than NumPy and CuPy nobody can tell.
+    """
+    array, memory = gx.data, owner(gx.data)
+    held = [*[other.data for other in others if other is not None], *[slot.array for slot in op.slots]]
+    alone = (
+        backend.indexes_like_numpy(array)
+        and getattr(array.flags, "writeable", True)  # what NumPy broadcasts is not, and CuPy repeats by steps of 0
+        and not any(step == 0 and n > 1 for step, n in zip(array.strides, array.shape, strict=True))
+        and all(owner(other) is not memory for other in held)
+    )
+    return gx if alone else Copy()(gx)
 
 
 def _upstream(name: str, y: Tensor, gy: Any) -> Tensor:

@@ -229,6 +229,8 @@ def copy(x: Array) -> Array:
 
 def from_dlpack(x: Any) -> Array:
     """An array in the memory of `x`, which speaks DLPack: NumPy's where that is on the CPU, else CuPy's."""
+    if isinstance(x, np.ndarray) and not x.flags.writeable and x.dtype.isnative:
+        return x.view(np.ndarray)  # NumPy 2.0 cannot lend a read-only array, and makes one of whatever it takes
     kind, _ = x.__dlpack_device__()
     if kind in (1, 3):  # kDLCPU, kDLCUDAHost
         return np.from_dlpack(x)
@@ -236,6 +238,11 @@ def from_dlpack(x: Any) -> Array:
     import cupy
 
     return cupy.from_dlpack(x)
+
+
+def lendable(x: Array) -> Array:
+    """x, or a copy where x runs backwards along an axis: DLPack says nothing of strides below 0, and not all take them."""
+    return copy(x) if any(step < 0 for step in getattr(x, "strides", None) or ()) else x
 
 
 def full(shape: tuple[int, ...], value: float, like: Array, dtype: Any = None) -> Array:

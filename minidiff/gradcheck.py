@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from . import backend
 from .autograd import enable_grad, grad, is_grad_enabled, no_grad
 from .errors import BadInput
 from .tensor import Tensor
@@ -83,7 +84,8 @@ def gradcheck(
     """True if the gradients of fn(*inputs, **options) agree with central differences; raises GradcheckError if not.
 
     fn       takes Tensors and gives a Tensor or several; it must be deterministic and smooth near the inputs
-    inputs   Tensors or arrays; floating-point ones are copied to float64 and checked, others only passed on
+    inputs   Tensors that require gradients, or arrays; floating-point ones are copied to float64 and checked, others
+             (labels, masks) only passed on
     order    1 checks backward, 2 also the gradient of the gradient
     h        step of the differences, relative to each number where that is larger than 1
     rtol, atol   |analytic − numeric| ≤ atol + rtol max |gradient of this input|
@@ -91,7 +93,8 @@ def gradcheck(
     options  keyword arguments for fn, passed on as they are
 
     Inputs of more than 200 numbers are checked along random directions. The error is raised for the
-    first input that is wrong, at the place where it is most so. Raises BadInput where nothing can be checked.
+    first input that is wrong, at the place where it is most so. Raises BadInput where nothing can be checked, and for a Tensor of
+    floating-point numbers that requires no gradient.
     """
     if order not in (1, 2):
         raise BadInput(f"gradcheck: order must be 1 or 2, got {order}")
@@ -132,6 +135,12 @@ class _Problem:
     @classmethod
     def of(cls, fn: Callable[..., Any], inputs: Sequence[Any], options: Any, seed: int) -> _Problem:
         """Raises BadInput where nothing can be checked."""
+        for i, x in enumerate(inputs):
+            if isinstance(x, Tensor) and backend.kind(x.dtype) == "f" and not x.requires_grad:
+                raise BadInput(
+                    f"gradcheck: input {i} requires no gradient; make it with requires_grad=True, or, if it is not to be"
+                    f" checked, use it inside fn instead"
+                )
         xs = [_copy(x) for x in inputs]
         if not any(x.requires_grad for x in xs):
             raise BadInput("gradcheck: no input holds floating-point numbers")
@@ -205,9 +214,8 @@ def _weights(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 def _copy(x: Any) -> Tensor:
     array = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
-    if array.dtype.kind != "f":
-        return Tensor(array)
-    return Tensor(array.astype(np.float64).copy(), requires_grad=not isinstance(x, Tensor) or x.requires_grad)
+    floating = backend.kind(array.dtype) == "f"
+    return Tensor(array.astype(np.float64) if floating else array, requires_grad=floating)
 
 
 def _checked_outputs(result: Any) -> tuple[Tensor, ...]:

@@ -27,15 +27,17 @@ class Hooks:
         self.registered = 0
         self.keeper: weakref.ref[Tensor] | None = None  # weak: the tensor holds this place, not the other way
 
-    def run(self, gx: Tensor, keep: bool) -> Tensor:
-        """The gradient after all hooks; left in `.grad` of the tensor that asked, if `keep`."""
+    def run(self, gx: Tensor) -> Tensor:
+        """The gradient after all hooks."""
         for hook in list(self.functions.values()):
             replaced = hook(gx)
             gx = gx if replaced is None else _checked(replaced, gx)
-        tensor = self.keeper() if keep and self.keeper is not None else None
-        if tensor is not None:
-            tensor.grad = gx if tensor.grad is None else tensor.grad + gx
         return gx
+
+    @property
+    def keeping(self) -> Tensor | None:
+        """The tensor that wants to keep the gradient in its `.grad`, while it lives."""
+        return None if self.keeper is None else self.keeper()
 
 
 class Handle:

@@ -25,18 +25,18 @@ _writes: dict[int, tuple[weakref.ref[Any], int]] = {}  # id of an owner -> the o
 
 def written(array: Array) -> None:
     """Note that `array` has just been given other numbers in place."""
-    owner = _owner(array)
-    key = id(owner)
-    alive = _writes[key][0] if key in _writes else weakref.ref(owner, lambda _: _writes.pop(key, None))
+    memory = owner(array)
+    key = id(memory)
+    alive = _writes[key][0] if key in _writes else weakref.ref(memory, lambda _: _writes.pop(key, None))
     _writes[key] = alive, next(clock)
 
 
 def last_write(array: Array) -> int:
     """When the memory of `array` was last written to; 0 if it never was."""
-    return _writes.get(id(_owner(array)), (None, 0))[1] if _writes else 0
+    return _writes.get(id(owner(array)), (None, 0))[1] if _writes else 0
 
 
-def _owner(array: Array) -> Array:
+def owner(array: Array) -> Array:
     """The array that owns the memory which `array` is a view of."""
     while (base := getattr(array, "base", None)) is not None:
         base = base if is_array(base) else getattr(base, "base", None)  # as_strided puts an object in between

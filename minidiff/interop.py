@@ -30,8 +30,15 @@ class Interop:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def __dlpack__(self: Any, **options: Any) -> Any:
-        """Lend the numbers, without copying, to any library that speaks DLPack."""
-        return backend.asarray(self.data, like=self.data).__dlpack__(**options)
+        """Lend the numbers to any library that speaks DLPack, without copying unless they run backwards along an axis.
+
+        Raises BufferError where that takes a copy and the other asks for none.
+        """
+        array = backend.asarray(self.data, like=self.data)
+        lent = backend.lendable(array)
+        if lent is not array and options.get("copy") is False:
+            raise BufferError(f"this tensor has negative strides, {array.strides}: to be lent, it must be copied")
+        return lent.__dlpack__(**options)
 
     def __dlpack_device__(self: Any) -> tuple[int, int]:
         return backend.asarray(self.data, like=self.data).__dlpack_device__()

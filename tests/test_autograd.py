@@ -1,7 +1,10 @@
 """The walk back: what it promises about graphs, memory, sharing and repeated derivatives."""
 
 import gc
+import os
 import re
+import signal
+import sys
 import threading
 import weakref
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 import minidiff as md
-from minidiff import ops
+from minidiff import autograd, ops
 from minidiff.autograd import FusedOp, Op, grad
 from minidiff.errors import BadInput
 from minidiff.ops.activation import GELU
@@ -371,6 +374,184 @@ def test_kernels_take_a_broadcast_view_as_gradient(rng, op):
     (by_view,) = grad(y.sum(), [x])
     (by_ones,) = grad(op(x), [x], np.ones(y.shape))
     np.testing.assert_allclose(by_view.data, by_ones.data, rtol=1e-12, atol=1e-12)
+
+
+# ------------------------------------------------------------------------- a gradient is in memory of its own
+
+
+OWN = {
+    "a + b": lambda a, b: (a + b) * 3.0,
+    "a - b": lambda a, b: a - b,
+    "reshaped": lambda a, b: a.reshape(4) + b.reshape(4),
+    "transposed": lambda a, b: a.T + b.T,
+    "sums": lambda a, b: a.sum() + b.mean() + a.sum(0, keepdims=True) * 0.0,
+    "broadcast": lambda a, b: a.broadcast_to(3, 2, 2) + b,
+    "joined": lambda a, b: ops.concatenate([a, b]),
+    "parts": lambda a, b: ops.stack([*a.split(1), *b.split(1)]),
+    "flipped": lambda a, b: a.flip(0) + b,
+    "astype": lambda a, b: a.astype(np.float64) + b.astype(np.float64),
+    "one reads the other's numbers": lambda a, b: a + Tensor(a.data, requires_grad=True) + b,
+    "checkpoint": lambda a, b: md.checkpoint(lambda a, b: a + b, a, b),
+    "mse_loss": lambda a, b: ops.mse_loss(a, b),
+    "fused": lambda a, b: ops.group_norm(a.reshape(2, 2, 1, 1), 1) + b.reshape(2, 2, 1, 1),
+}
+
+
+def writes_apart(tensors, others=()):
+    """Writing to each in turn changes none of the others."""
+    arrays = [*[t.numpy() for t in tensors], *others]
+    for i, t in enumerate(tensors):
+        before = [a.copy() for a in arrays]
+        with md.no_grad():
+            if t.creator is None:
+                t[...] = 7.0 + i
+            else:
+                t.numpy()[...] = 7.0 + i
+        for j, (a, was) in enumerate(zip(arrays, before, strict=True)):
+            if j != i:
+                np.testing.assert_array_equal(a, was)
+        np.testing.assert_array_equal(arrays[i], 7.0 + i)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("name", OWN)
+def test_gradients_may_be_written_to_and_nothing_else_changes(name, create_graph):
+    """Those of two leaves, the gradient that backward was given, and the leaves themselves share no memory."""
+    a, b = leaf([[1.0, 2.0], [3.0, 5.0]]), leaf([[2.0, 3.0], [5.0, 7.0]])
+    y = OWN[name](a, b)
+    gy = np.ones(y.shape)
+    y.backward(gy, create_graph=create_graph)
+    writes_apart([a.grad, b.grad], [gy, a.data, b.data])
+    gradients = grad(OWN[name](a, b), [a, b], gy, create_graph=create_graph)
+    writes_apart(gradients, [gy, a.data, b.data, a.grad.data, b.grad.data])
+
+
+def test_a_gradient_is_not_the_array_that_backward_was_given():
+    x, g = leaf(1.0, 2.0), np.array([3.0, 4.0])
+    for y in (x + 1.0, x):
+        x.grad = None
+        y.backward(g, retain_graph=True)
+        writes_apart([x.grad], [g])
+        g[...] = 3.0, 4.0
+        writes_apart([md.grad(y, x, g)], [g])
+
+
+def test_the_gradients_of_results_and_leaves_share_no_memory():
+    x = leaf(1.0, 2.0)
+    h = x + 1.0
+    k = h.reshape(2, 1)
+    for t in (h, k):
+        t.retain_grad()
+    k.sum().backward()
+    writes_apart([x.grad, h.grad, k.grad])
+    h = x + 1.0
+    k = h.reshape(2, 1)
+    writes_apart(grad((k * 1.0).sum(), [x, h, k]))
+
+
+def test_a_gradient_that_a_hook_has_seen_or_given_is_not_the_leafs():
+    x, seen, own = leaf(1.0, 2.0), [], Tensor(np.array([5.0, 6.0]))
+    handle = x.register_hook(seen.append)
+    (x * 2.0).backward([1.0, 1.0])
+    writes_apart([x.grad], [seen[0].data])
+    handle.remove()
+    x.register_hook(lambda g: own)
+    x.grad = None
+    (x * 2.0).backward([1.0, 1.0])
+    writes_apart([x.grad], [own.data])
+
+
+def test_an_operation_may_give_one_array_for_two_inputs_or_what_it_kept():
+    class Twice(FusedOp):
+        portable = True
+
+        def forward(self, a, b):
+            return a + b
+
+        def backward(self, gy):
+            memory = np.concatenate([gy, gy])
+            return (memory[:2], memory[:2]) if self.same else (memory[:2], memory[2:])
+
+    class Kept(Op):
+        def forward(self, a):
+            self.save(a)
+            return a * a / 2.0
+
+        def backward(self, gy):
+            return self.saved[0]
+
+    for same in (True, False):
+        a, b = leaf(1.0, 2.0), leaf(3.0, 4.0)
+        Twice(same=same)(a, b).backward([1.0, 1.0])
+        writes_apart([a.grad, b.grad])
+    a = leaf(1.0, 2.0)
+    Kept()(a).backward([1.0, 1.0])
+    writes_apart([a.grad], [a.data])
+
+
+def test_gradients_with_history_keep_it_in_memory_of_their_own():
+    """d/dx of (x² + b)·x summed, and of its gradient: the copy is an operation like others."""
+    x, b = leaf(2.0, 3.0), leaf(1.0, 1.0)
+    ((x * x + b) * x).sum().backward(create_graph=True)
+    assert b.grad.requires_grad and not np.shares_memory(b.grad.data, x.data)
+    np.testing.assert_array_equal(grad(b.grad.sum(), x, retain_graph=True).data, 1.0)         # b.grad is x
+    np.testing.assert_array_equal(grad(x.grad.sum(), x).data, 6.0 * x.data)
+
+
+def test_what_an_operation_made_for_a_leaf_alone_is_not_copied(monkeypatch, rng):
+    """So a training step copies next to nothing: only what Linear's transpose hands on."""
+    from minidiff.autograd import Copy
+    from minidiff.models import UNet
+
+    copied, forward = [], Copy.forward
+    monkeypatch.setattr(Copy, "forward", lambda self, x: copied.append(x.nbytes) or forward(self, x))
+    model = UNet()
+    x = rng.standard_normal((1, 1, 32, 32)).astype(np.float32)
+    (model(x, np.array([1]), np.array([0])) * x).sum().backward()
+    total = sum(p.data.nbytes for p in model.parameters())
+    assert all(p.grad is not None for p in model.parameters()) and sum(copied) < 0.05 * total
+    assert all(p.grad.data.flags.c_contiguous for p in model.parameters())   # an optimizer's kernel can walk along them
+
+
+def test_passes_of_several_threads_into_one_leaf_all_arrive(monkeypatch):
+    """Reading, adding and writing `.grad` is one piece, whenever Python turns to another thread."""
+    x, result = leaf(*np.zeros(64)), leaf(0.0)
+    kept = result * 1.0
+    kept.retain_grad()
+    before = sys.getswitchinterval()
+    start = threading.Barrier(4)
+
+    def work():
+        start.wait()
+        for _ in range(500):
+            (x * 1.0).sum().backward()
+            kept.backward(retain_graph=True)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    try:
+        sys.setswitchinterval(1e-6)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    np.testing.assert_array_equal(x.grad.data, 2000.0)
+    assert (kept.grad.item(), result.grad.item()) == (2000.0, 2000.0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_adds_up_though_a_thread_was_adding_at_the_time():
+    """The thread that held the lock is not in the child: a lock of the parent's would never be released there."""
+    with autograd._accumulating:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            x = leaf(1.0)
+            (x * 2.0).backward()
+            os._exit(0 if x.grad.item() == 2.0 else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 # -------------------------------------------------------------------------------------------- memory

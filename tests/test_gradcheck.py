@@ -175,11 +175,32 @@ def test_inputs_are_copied_to_float64_and_left_alone(x):
     assert seen == {np.dtype(np.float64)} and tensor.grad is None
 
 
-def test_what_has_no_gradient_is_passed_on_unchecked(x):
-    labels, fixed = np.array([0, 2]), md.tensor(x)  # integers, and a Tensor that asks for no gradient
-    assert gradcheck(lambda a, i, c: ops.cross_entropy(a * c.detach(), i), [x, labels, fixed])
+def test_what_holds_no_floats_is_passed_on_unchecked(x):
+    labels = np.array([0, 2])
+    assert gradcheck(lambda a, i, j: ops.cross_entropy(a, i) + j.sum() * 0.0, [x, labels, md.tensor(labels)])
+
+
+def test_no_input_of_floats_goes_unchecked(x):
+    """An array is checked; a tensor that requires no gradient is refused, alone and beside others."""
     with pytest.raises(GradcheckError):
-        gradcheck(lambda a, c: a * c.detach(), [x, x])  # as an array it is checked, and its gradient is missing
+        gradcheck(lambda a, c: a * c.detach(), [x, x])
+    fixed = md.tensor(x)
+    for inputs, i in [([fixed], 0), ([x, fixed], 1), ([fixed, md.tensor(x, requires_grad=True)], 0)]:
+        message = (
+            f"gradcheck: input {i} requires no gradient; make it with requires_grad=True, or, if it is not to be checked,"
+            f" use it inside fn instead"
+        )
+        for check in (gradcheck, compare):
+            with pytest.raises(BadInput, match=f"^{re.escape(message)}$"):
+                check(lambda a, c=fixed: a * c.detach(), inputs)
+
+
+def test_bfloat16_holds_floats_too(x):
+    pytest.importorskip("ml_dtypes", reason="bfloat16 needs ml_dtypes")
+    narrow = md.tensor(x, requires_grad=True, dtype="bfloat16")
+    for given in (narrow, narrow.data):
+        with pytest.raises(GradcheckError):
+            gradcheck(lambda a, c: a * c.detach(), [x, given])
 
 
 def test_a_kink_is_not_smooth():

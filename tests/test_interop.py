@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import minidiff as md
+from minidiff import ops
 from minidiff.errors import BadInput
 from minidiff.tensor import Tensor
 
@@ -95,6 +96,43 @@ def test_dlpack_of_another_library():
     strict = array_api_strict.asarray([1.0, 2.0])
     np.testing.assert_array_equal(np.from_dlpack(Tensor(strict)), [1.0, 2.0])
     assert isinstance(md.from_dlpack(strict).data, np.ndarray)
+
+
+BACKWARDS = {
+    "reversed": lambda x: x[::-1], "columns reversed": lambda x: x.reshape(2, 3)[:, ::-1],
+    "every second, from the end": lambda x: x[::-2], "turned": lambda x: x.reshape(2, 3)[::-1].T,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BACKWARDS)
+def test_what_runs_backwards_is_lent_as_a_copy(name):
+    """DLPack's consumers count on strides of 0 or more; a copy is refused to those that ask for none."""
+    x = Tensor(BACKWARDS[name](np.arange(6.0)))
+    assert min(x.data.strides) < 0
+    lent = np.from_dlpack(x)
+    np.testing.assert_array_equal(lent, x.data)
+    assert min(lent.strides) > 0 and not np.shares_memory(lent, x.data)
+    with pytest.raises(BufferError, match=r"^this tensor has negative strides, \(.*\): to be lent, it must be copied$"):
+        x.__dlpack__(copy=False)
+    flipped = ops.flip(Tensor(x.data[...]))
+    np.testing.assert_array_equal(np.from_dlpack(flipped), np.flip(x.data))
+    assert md.from_dlpack(x).data.strides == lent.strides
+
+
+def test_what_does_not_run_backwards_is_lent_itself(x):
+    for t in (x, Tensor(np.zeros((2, 3)).T), Tensor(np.zeros((3, 4))[::2, 1:])):
+        assert np.shares_memory(np.from_dlpack(t), t.data)
+
+
+@pytest.mark.parametrize("layout", [lambda a: a, lambda a: a[::-1], lambda a: np.broadcast_to(a, (2, 3))], ids=["plain", "backwards", "repeated"])
+def test_a_read_only_array_is_taken_as_it_is(layout):
+    """Also where NumPy cannot lend it, as before 2.1, in which all that came through DLPack was read-only."""
+    numbers = np.arange(3.0)
+    numbers.flags.writeable = False
+    array = layout(numbers)
+    x = md.from_dlpack(array)
+    assert np.shares_memory(x.data, numbers) and not x.data.flags.writeable and type(x.data) is np.ndarray
+    np.testing.assert_array_equal(x.data, array)
 
 
 def test_from_dlpack_says_what_it_cannot_take(torch):

@@ -162,6 +162,8 @@ class Subject:
             for i in self.floating:
                 yield f"input {i} alone", partial(self.check_alone, i)
         yield "no gradient needed", self.check_nothing_recorded
+        for dtype in dtypes:
+            yield f"own memory, {dtype}", partial(self.check_own_memory, dtype)
 
     def check_values_and_gradients(self, dtype: str, layout: str) -> None:
         """Values and gradients in this dtype and layout are right, and of this dtype; inputs stay as they were."""
@@ -213,6 +215,27 @@ class Subject:
             if y.requires_grad or y.creator is not None:
                 raise AssertionError(f"{self.name}: recorded for backward though no input needs a gradient")
 
+    def check_own_memory(self, dtype: str) -> None:
+        """Each gradient may be written to: the others, those of the next pass, gy and the inputs do not change with it."""
+        arrays, upstream = self.cast(dtype)
+        xs = [Tensor(a, requires_grad=i in self.floating) for i, a in enumerate(arrays)]
+        for y, u in zip(self.outputs(*xs), upstream, strict=True):
+            if not y.requires_grad:
+                continue
+            held = {f"input {i}": a for i, a in enumerate(arrays)} | {"gy": u}
+            for again in ("", " of another pass"):
+                for x in xs:
+                    x.grad = None
+                y.backward(u, retain_graph=True)
+                gradients = {f"the gradient of input {i}{again}": x.grad.numpy() for i, x in enumerate(xs) if x.grad is not None}
+                for what, g in gradients.items():
+                    for other, a in held.items():
+                        if np.shares_memory(g, a):
+                            raise AssertionError(f"{self.name}: {what} in {dtype} shares its memory with {other}")
+                    if not g.flags.writeable:
+                        raise AssertionError(f"{self.name}: {what} in {dtype} is read-only")
+                    held[what] = g
+
     def _agree(self, what: str, where: str, actual: Tensor | None, expected: np.ndarray, dtype: str) -> None:
         if actual is None:
             actual = Tensor(np.zeros(expected.shape, dtype))
@@ -251,7 +274,7 @@ def check_op(
     layouts    names in `LAYOUTS`; all inputs are read-only, so that an operation that writes to them fails
 
     Also checked: gradients with create_graph equal those without, each gradient alone equals that of all
-    together, nothing is recorded for inputs that need no gradient. Raises AssertionError with one line
+    together, nothing is recorded for inputs that need no gradient, gradients share no memory. Raises AssertionError with one line
     that says what, where and by how much; BadInput for an unknown dtype or layout.
     """
     for _, check in _checks(fn, inputs, reference, orders, dtypes, layouts, name, h, options):

@@ -139,6 +139,19 @@ def test_writing_to_an_input_in_spite_of_its_flag_is_found():
         check_op(cube(forced), [X], name="fn", layouts=["contiguous"])
 
 
+class Kept(Cube):
+    """Gives the array that it keeps: right the first time, and for whoever writes to no gradient."""
+
+    def backward(self, gy):
+        self.cache = super().backward(gy) if self.cache is None else self.cache
+        return self.cache
+
+
+def test_a_gradient_that_is_not_the_leafs_alone_is_found():
+    with pytest.raises(AssertionError, match="^fn: the gradient of input 0 of another pass in float64 shares its memory with the gradient of input 0$"):
+        check_op(lambda x: Kept(value=lambda y, x: y, gradient=lambda gx, gy: gx)(x), [X], name="fn", orders=(1,), dtypes=["float64"])
+
+
 class Product(Op):
     """y = a b, with gradients that depend on who asks"""
 
@@ -196,7 +209,8 @@ def test_each_check_can_be_a_test_of_its_own(check):
 def test_parametrize_names_each_check():
     marked = parametrize(lambda a, b: a * b, [X, X], layouts=["fortran"], name="product").args[1]
     assert [p.id for p in marked] == ["float32, fortran", "float64, fortran", "order 1", "order 2", "create_graph",
-                                      "input 0 alone", "input 1 alone", "no gradient needed"]  # fmt: skip
+                                      "input 0 alone", "input 1 alone", "no gradient needed",
+                                      "own memory, float32", "own memory, float64"]  # fmt: skip
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

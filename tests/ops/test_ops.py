@@ -56,6 +56,12 @@ def test_each_gradient_alone_is_the_same_as_all_together(case):
 
 
 @EACH
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_gradients_may_be_written_to_and_nothing_else_changes(case, dtype):
+    subject(case).check_own_memory(dtype)
+
+
+@EACH
 def test_nothing_is_recorded_for_inputs_that_need_no_gradient(case):
     subject(case).check_nothing_recorded()
 
