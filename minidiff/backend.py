@@ -298,12 +298,12 @@ def _own_dtype(x: Array, dtype: Any) -> Any:
 # ---------------------------------------------------------------------------------------- threads
 
 
-def _cores() -> int:
-    """The cores that this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores() -> frozenset[int]:
+    """The numbers of the cores that this process may use, which can be fewer than the machine has."""
+    return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
 
 
-_threads = _cores()
+_threads = len(cores())
 _pool: ThreadPoolExecutor | None = None
 _blas: Any = None  # threadpoolctl's limit, set at first use
 

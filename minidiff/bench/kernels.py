@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -25,12 +26,23 @@ from ..kernels.cuda import compile, map, reduce, runtime
 from ..train.graph import GraphStep
 
 BATCH = 128                                   # sizes of tiles depend on the image and the channels, hardly on this
-THREADS = 2048                                # of a multiprocessor, at most
 REGISTERS = 65536                             # of a multiprocessor
-# Shared memory in bytes: of a multiprocessor, and the most that one block can have of it (CUDA C++ guide, table of
-# technical specifications by compute capability); a block costs 1 KiB more than it asks for.
-SHARED = {"sm_80": (167936, 166912), "sm_86": (102400, 101376), "sm_89": (102400, 101376), "sm_90": (233472, 232448),
-          "sm_100": (233472, 232448), "sm_120": (102400, 101376)}  # fmt: skip
+
+
+class Limits(NamedTuple):
+    """What a multiprocessor has at most at a time."""
+
+    threads: int
+    blocks: int
+    shared: int                               # KiB of memory; a block costs 1 KiB more than it asks for, so can have one less
+
+
+# CUDA C++ guide, technical specifications by compute capability; 8.8 as the toolkit's cuda_occupancy.h has it.
+LIMITS = {
+    "sm_80": Limits(2048, 32, 164), "sm_86": Limits(1536, 16, 100), "sm_87": Limits(1536, 16, 164), "sm_88": Limits(1536, 16, 100),
+    "sm_89": Limits(1536, 24, 100), "sm_90": Limits(2048, 32, 228), "sm_100": Limits(2048, 32, 228), "sm_103": Limits(2048, 32, 228),
+    "sm_110": Limits(1536, 24, 228), "sm_120": Limits(1536, 24, 100), "sm_121": Limits(1536, 24, 100),
+}  # fmt: skip
 
 
 class Need(NamedTuple):
@@ -139,10 +151,11 @@ def _resources(work: tuple[compile.Build, str]) -> dict[str, compile.Resources]:
 
 
 def _row(need: Need, architecture: str, taken: compile.Resources) -> Row:
-    whole, most = SHARED[architecture]
-    shared = need.shared + taken.shared
+    limits = LIMITS[architecture]
+    shared, most = need.shared + taken.shared, (limits.shared - 1) * 1024
     per_warp = -(-taken.registers * 32 // 256) * 256             # registers are given out by 256 to a warp
-    fits = [THREADS // need.threads, REGISTERS // max(1, per_warp * (need.threads // 32)), whole // (shared + 1024), 32]
+    fits = [limits.threads // need.threads, REGISTERS // max(1, per_warp * (need.threads // 32)), limits.shared * 1024 // (shared + 1024),
+            limits.blocks]  # fmt: skip
     troubles = [
         f"{taken.spilled} bytes spilled" if taken.spilled else "",
         f"{taken.stack} bytes of stack" if taken.stack else "",
@@ -158,9 +171,12 @@ def _row(need: Need, architecture: str, taken: compile.Resources) -> Row:
 def main_kernels(args: argparse.Namespace) -> int:
     """`minidiff kernels [--arch sm_90 …] [--preset NAME …] [--precision P …] [--json FILE]`"""
     for architecture in args.arch:
-        if architecture not in SHARED:
-            raise BadInput(f"kernels: architecture {architecture!r} is unknown; it is one of: {', '.join(SHARED)}")
-    compile.nvrtc()                                              # refuses here where it is missing, before any work
+        if architecture not in LIMITS:
+            older = re.fullmatch(r"(sm_)?[1-7]\d", architecture)
+            problem = "is older than what the kernels need, Ampere or newer" if older else "is unknown"
+            raise BadInput(f"kernels: architecture {architecture!r} {problem}; it is one of: {', '.join(LIMITS)}")
+    for architecture in args.arch:                               # refuses here what NVRTC lacks, or that it is missing, before any work
+        compile.check_known(architecture)
     presets = args.preset or list(train.PRESETS)
     needed = needs(presets, args.precision or backend.PRECISIONS)
     if not args.preset:

@@ -27,6 +27,7 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
@@ -47,11 +48,12 @@ class Ranks:
     """This process among those that were started together. Alone, unless a subclass says otherwise.
 
     rank, size    its number r and how many there are, R
-    neighbours    how many of them share this machine
+    cores         the cores that each rank on this machine may run on, this one among them
     place         its number among these
     """
 
-    rank, size, neighbours, place = 0, 1, 1, 0
+    rank, size, place = 0, 1, 0
+    cores: Sequence[frozenset[int]] = (frozenset(),)
 
     @property
     def first(self) -> bool:
@@ -115,7 +117,7 @@ class MPIRanks(Ranks):
         self._MPI, self._comm = MPI, MPI.COMM_WORLD
         self.rank, self.size = self._comm.rank, self._comm.size
         here = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
-        self.neighbours, self.place = here.size, here.rank
+        self.cores, self.place = here.allgather(backend.cores()), here.rank
         self._nccl: Any = None
 
     def sum(self, flat: Array) -> None:
@@ -209,18 +211,29 @@ def _mpi4py() -> bool:
 def share_machine(group: Ranks, device: str = "cpu") -> None:
     """Cores and GPUs shared out among the ranks on one machine: as many threads in all as there were, and a GPU each.
 
-    With fewer GPUs than ranks, some ranks have one together.
+    Ranks that the launcher has bound to cores of their own keep all of these. With fewer GPUs than ranks, some ranks have one
+    together.
     """
     global _threads
     if group.size == 1:
         return
     if _threads is None:                                  # as many as there were at the start, however often this is said
         _threads = backend.get_num_threads()
-    backend.set_num_threads(max(1, _threads // group.neighbours))
+        one_each = len({core for cores in group.cores if len(cores) == 1 for core in cores}) == len(group.cores)
+        if group.first and one_each and 1 < len(group.cores) < (os.cpu_count() or 1):
+            print("minidiff: the launcher has bound each rank to one core, as Open MPI does by default, so each computes with one thread;"
+                  " mpiexec --bind-to none shares all cores out", file=sys.stderr, flush=True)  # fmt: skip
+    backend.set_num_threads(max(1, int(_threads * own_part(group.cores, group.place))))
     if device == "cuda":
         import cupy
 
         cupy.cuda.Device(group.place % cupy.cuda.runtime.getDeviceCount()).use()
+
+
+def own_part(cores: Sequence[frozenset[int]], place: int) -> Fraction:
+    """What part of the cores of one rank is its own, when each core is divided equally among the ranks that may run on it."""
+    mine = cores[place]
+    return sum((Fraction(1, sum(core in others for others in cores)) for core in mine), Fraction()) / len(mine)
 
 
 class Exchange:

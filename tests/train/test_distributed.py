@@ -40,7 +40,8 @@ class ThreadRanks(Ranks):
     """Ranks that are threads of this process."""
 
     def __init__(self, meeting: Meeting, rank: int) -> None:
-        self.meeting, self.rank, self.size, self.neighbours = meeting, rank, meeting.size, meeting.size
+        self.meeting, self.rank, self.size = meeting, rank, meeting.size
+        self.cores, self.place = [FOUR] * meeting.size, rank
 
     def sum(self, flat: np.ndarray) -> None:
         flat[...] = sum(self.all(flat.copy()))
@@ -158,21 +159,54 @@ def test_several_processes_without_mpi4py_are_refused(monkeypatch):
     assert distributed.ranks().size == 1
 
 
-def test_threads_are_shared_among_those_on_one_machine(monkeypatch):
-    monkeypatch.setattr(distributed, "_threads", None)
-    before, group = md.get_num_threads(), Ranks()
-    group.size, group.neighbours = 4, 2
-    try:
-        md.set_num_threads(4)
-        distributed.share_machine(group)
-        assert md.get_num_threads() == 2
-        distributed.share_machine(group)                    # a second trainer in the same process
-        assert md.get_num_threads() == 2
-        group.neighbours = 8
-        distributed.share_machine(group)
-        assert md.get_num_threads() == 1
-    finally:
-        md.set_num_threads(before)
+FOUR = frozenset(range(4))
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """A function: the threads of a rank of `size` ranks, with those on its machine bound to `cores`, that had `threads`."""
+    before = md.get_num_threads()
+
+    def share(cores, threads, place=0, size=4):
+        monkeypatch.setattr(distributed, "_threads", None)
+        group = Ranks()
+        group.size, group.cores, group.rank, group.place = size, cores, place, place
+        md.set_num_threads(threads)
+        for _ in range(2):                                  # as often as there are trainers in one process
+            distributed.share_machine(group)
+        return md.get_num_threads()
+
+    yield share
+    md.set_num_threads(before)
+
+
+def test_threads_are_shared_among_those_on_one_machine(shared, capsys):
+    assert shared([FOUR] * 2, 4) == 2
+    assert shared([FOUR] * 8, 4) == 1
+    assert shared([FOUR] * 2, 8) == 4, "as many in all as --threads says"
+    assert shared([FOUR], 4, size=2) == 4, "the other is elsewhere"
+    assert capsys.readouterr().err == ""
+
+
+def test_ranks_that_are_bound_to_cores_keep_these(shared, capsys):
+    assert shared([FOUR, frozenset(range(4, 8))], 4) == 4
+    assert shared([FOUR, FOUR, frozenset({4, 5}), frozenset({4, 5})], 4) == 2
+    assert shared([FOUR, FOUR, frozenset({4, 5}), frozenset({4, 5})], 2, place=2) == 1
+    assert shared([frozenset({0, 1, 2}), frozenset({2, 3, 4})], 3) == 2, "of the core that both have, half is too little for a thread"
+    assert capsys.readouterr().err == ""
+
+
+def test_it_is_said_once_that_each_rank_is_bound_to_one_core(shared, monkeypatch, capsys):
+    """As by Open MPI's mpiexec, unless it is told otherwise."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert shared([frozenset({0}), frozenset({1})], 1, size=2) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("minidiff: the launcher has bound each rank to one core, ") and "--bind-to none" in said and said.count("\n") == 1
+    shared([frozenset({0}), frozenset({1})], 1, place=1, size=2)
+    shared([frozenset({0}), frozenset({0})], 1, size=2)     # a container that has no more than this one
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    shared([frozenset({0}), frozenset({1})], 1, size=2)     # nothing is left over
+    assert capsys.readouterr().err == ""
 
 
 # ------------------------------------------------------------------------------------------------ in processes

@@ -101,10 +101,20 @@ def nvrtc() -> Any:
     return binding
 
 
+def check_known(architecture: str) -> None:
+    """Raise BadInput unless the NVRTC that is installed compiles for an architecture such as "sm_90"."""
+    binding = nvrtc()
+    known = [f"sm_{number}" for number in binding.getSupportedArchs()]
+    if architecture not in known:
+        version = ".".join(map(str, binding.getVersion()))
+        raise BadInput(f"NVRTC {version} does not compile for {architecture}, but for {', '.join(known)}; install another NVRTC"
+                       f" ({INSTALL})")  # fmt: skip
+
+
 def for_gpu(build: Build, architecture: str) -> Compiled:
     """The machine code for an architecture such as "sm_90", from disk if it is there.
 
-    Raises BadInput where NVRTC is missing, RuntimeError with the compiler's words where the source does not compile.
+    Raises BadInput where NVRTC is missing or too old for the architecture, RuntimeError with the compiler's words where the source does not compile.
     """
     binding = nvrtc()
     options, text = (f"-arch={architecture}", *OPTIONS), source(build)
@@ -113,6 +123,7 @@ def for_gpu(build: Build, architecture: str) -> Compiled:
     if path.is_file() and report.is_file():
         resources = {name: Resources(**found) for name, found in json.loads(report.read_text()).items()}
         return Compiled(path.read_bytes(), resources)
+    check_known(architecture)
     compiled = _by_nvrtc(binding, build, text, options)
     with contextlib.suppress(OSError):            # a disk that cannot be written to costs time only
         _keep(report, json.dumps({name: r._asdict() for name, r in compiled.resources.items()}).encode())

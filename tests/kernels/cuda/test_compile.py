@@ -90,9 +90,45 @@ def test_the_command_prints_a_table(capsys, tmp_path):
     assert "spilled to memory: 0 bytes" in out and record.is_file()
 
 
-def test_what_cannot_be_is_refused_in_one_line(capsys):
-    assert main(["kernels", "--arch", "sm_55"]) == 2
-    assert capsys.readouterr().err.startswith("minidiff: kernels: architecture 'sm_55' is unknown; it is one of: sm_80, ")
+@NVRTC
+@pytest.mark.parametrize("architecture", ["sm_88", "sm_110", "sm_121"])     # one of each generation, of the less known
+def test_kernels_are_compiled_for_architectures_from_ampere_on(architecture):
+    rows = list(kernels.compiled(kernels.needs(["tiny"], ["bf16"], batch=2), [architecture], processes=1))
+    assert rows and not any(row.trouble for row in rows)
+
+
+@NVRTC
+def test_every_architecture_that_nvrtc_knows_is_accepted_or_too_old():
+    known = {f"sm_{number}" for number in compile.nvrtc().getSupportedArchs()}
+    assert known - kernels.LIMITS.keys() <= {"sm_50", "sm_52", "sm_53", "sm_60", "sm_61", "sm_62", "sm_70", "sm_72", "sm_75"}
+
+
+def test_blocks_are_no_more_than_the_architecture_has_at_a_time():
+    need, little = kernels.Need(compile.Build.of("map.cu", {}), "dense", 32, 0), compile.Resources(16, 0, 0, 0)
+    assert [kernels._row(need, name, little).blocks for name in ("sm_80", "sm_86", "sm_89", "sm_90", "sm_120")] == [32, 16, 24, 32, 24]
+    large = kernels.Need(need.build, "dense", 1024, 0)
+    assert [kernels._row(large, name, little).blocks for name in ("sm_80", "sm_86", "sm_110")] == [2, 1, 1]
+
+
+@pytest.mark.parametrize(("architecture", "problem"), [
+    ("sm_55", "is older than what the kernels need, Ampere or newer"), ("sm_75", "is older than what the kernels need, Ampere or newer"),
+    ("75", "is older than what the kernels need, Ampere or newer"), ("sm_90a", "is unknown"), ("SM_90", "is unknown"),
+    ("compute_90", "is unknown"), ("90", "is unknown"), ("", "is unknown"), ("hopper", "is unknown")])  # fmt: skip
+def test_what_cannot_be_is_refused_in_one_line(architecture, problem, capsys):
+    assert main(["kernels", "--arch", "sm_90", architecture]) == 2
+    said = capsys.readouterr().err
+    assert said == f"minidiff: kernels: architecture {architecture!r} {problem}; it is one of: {', '.join(kernels.LIMITS)}\n"
+
+
+@NVRTC
+def test_what_nvrtc_does_not_know_is_refused_in_one_line(capsys, monkeypatch):
+    """As an older NVRTC would a new architecture; on a GPU, too."""
+    monkeypatch.setitem(kernels.LIMITS, "sm_999", kernels.LIMITS["sm_90"])
+    assert main(["kernels", "--arch", "sm_999"]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"minidiff: NVRTC [\d.]+ does not compile for sm_999, but for sm_.*; install another NVRTC \(pip install .*\)\n", said)
+    with pytest.raises(BadInput, match="does not compile for sm_999"):
+        compile.for_gpu(compile.Build.of("map.cu", {"N": 1}), "sm_999")
 
 
 def test_what_is_missing_is_said(monkeypatch):
