@@ -18,12 +18,12 @@ from ..errors import BadInput
 from . import checkpoint
 
 
-def take_weights(model: Any, source: str, style: Sequence[str] = ()) -> dict[str, Any]:
+def take_weights(model: Any, source: str, style: Sequence[str] = (), classes: Sequence[str] = ()) -> dict[str, Any]:
     """Give ``model`` the weights of ``source``, and return where they came from.
 
     source: a checkpoint, a run's folder, RUN/best, or a bundled model's name. style: the values that ``model`` is told.
-    Returned is what a record needs to be checked: the name as given, the file's SHA-256, its training step, and what that
-    model itself had begun with.
+    classes: the names of the data's classes. Returned is what a record needs to be checked: the name as given, the file's
+    SHA-256, its training step, its classes where they have other names, and what that model itself had begun with.
 
     Raises BadInput where the file holds no diffusion model, or a network with other options than ``model``: some of
     them (what it predicts, where it hears the class, which style values it is told) change what the weights mean and not
@@ -44,4 +44,6 @@ def take_weights(model: Any, source: str, style: Sequence[str] = ()) -> dict[str
     if added:
         model.style_embed.silence()
     origin = {"model": source, "sha256": hashlib.sha256(loaded.path.read_bytes()).hexdigest(), "step": loaded.meta.get("step")}
+    if classes and (names := loaded.meta.get("classes", list(classes))) != list(classes):
+        origin["classes"] = names
     return {**origin, "start": loaded.meta["start"]} if loaded.meta.get("start") else origin

@@ -119,7 +119,7 @@ class Trainer:
         channels = 1 if train.images.ndim == 3 else train.images.shape[1]
         self.model = self._network({"in_channels": channels, "image_size": c.image_size, "num_classes": len(self.classes),
                                     "style_dim": len(c.style)}).to(c.device)
-        self.origin = take_weights(self.model, c.start, c.style) if c.start and fresh else None
+        self.origin = take_weights(self.model, c.start, c.style, self.classes) if c.start and fresh else None
         if c.recompute:
             recompute_blocks(self.model)
         self.optimizer = optimizer_of(c, self.model)
@@ -147,8 +147,11 @@ class Trainer:
 
     def data_facts(self) -> dict[str, Any]:
         """What the run trains on: the images of each class, how many are held out for the loss, and what is to be noted of them."""
-        train = self.loader.dataset
-        return {"classes": train.counts, "held_out": len(self._held_out[1]), "notes": list(dict.fromkeys((*train.notes, *self._notes_of_held_out)))}
+        train, notes = self.loader.dataset, []
+        if self.origin is not None and "classes" in self.origin:
+            notes.append(f"the classes of {self.config.start} were {', '.join(self.origin['classes'])}: what was learned of class k is kept under its new name")
+        notes += dict.fromkeys((*train.notes, *self._notes_of_held_out))
+        return {"classes": train.counts, "held_out": len(self._held_out[1]), "notes": notes}
 
     # -------------------------------------------------------------------------------------------- the loop
 

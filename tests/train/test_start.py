@@ -35,6 +35,16 @@ def test_it_begins_with_the_averaged_weights_and_with_nothing_else(small: Config
     assert any(not np.array_equal(a, b) for a, b in zip(averaged.values(), fresh.model.state_dict().values()))
 
 
+def test_classes_of_other_names_are_noted_and_recorded(small: Config, source: Path, out: Path, tmp_path: Path) -> None:
+    arrays, meta = checkpoint.load(source / "model.npz")
+    names = [f"digit {k}" for k in range(10)]
+    renamed = checkpoint.save(tmp_path / "renamed.npz", arrays, {**meta, "classes": names})
+    trainer = Trainer(small.replace(start=str(renamed)), out, progress=False)
+    assert trainer.origin["classes"] == names
+    assert trainer.data_facts()["notes"] == [f"the classes of {renamed} were {', '.join(names)}: what was learned of class k is kept under its new name"]
+    assert Trainer(small.replace(start=str(source)), out, progress=False).data_facts()["notes"] == []
+
+
 def test_a_checkpoint_with_half_the_bits_will_do(small: Config, source: Path, out: Path, tmp_path: Path) -> None:
     half = export(source, tmp_path / "half.npz")
     trainer = Trainer(small.replace(start=str(half)), out, progress=False)
