@@ -11,6 +11,7 @@ from minidiff.data import Mixture, eight_gaussians
 from minidiff.diffusion import (
     SAMPLERS,
     Exact,
+    Guidance,
     decode,
     denoise,
     image_to_image,
@@ -70,6 +71,21 @@ def test_batch_size_and_number_of_pictures_change_no_picture(network, images, ed
         np.testing.assert_allclose(run, runs[0], atol=1e-4)
     np.testing.assert_allclose(EDITS[edit](network, images, n=2), runs[0][:2], atol=1e-4)
     assert runs[0].dtype == np.float32 and np.isfinite(runs[0]).all()
+
+
+@EVERY
+@pytest.mark.parametrize(("name", "options"), [("flow", {}), ("cosine", {"zero_terminal_snr": True}), ("edm", {})])
+@pytest.mark.parametrize("T", [1, 2, 6])
+def test_a_classifier_keeps_every_edit_finite_where_the_signal_ends(network, images, edit, name, options, T):
+    schedule = make_schedule(name, T, **options)
+    guidance = Guidance(classifier=lambda x0: x0.mean((2, 3)) * np.arange(10, dtype=np.float32), strength=10.0)
+    short = {"denoise": lambda x: denoise(network, schedule, x, LABELS, 0.0, guidance=guidance),
+             "image_to_image": lambda x: image_to_image(network, schedule, x, LABELS, 1.0, guidance=guidance),
+             "inpaint": lambda x: inpaint(network, schedule, x, HALF, LABELS, resample=1, guidance=guidance),
+             "invert": lambda x: invert(network, schedule, x, LABELS, sampler="heun", guidance=guidance),
+             "decode": lambda x: decode(network, schedule, x, LABELS, sampler="heun", guidance=guidance),
+             "interpolate": lambda x: interpolate(network, schedule, x, -x, LABELS, 3, guidance=guidance)}  # fmt: skip
+    assert np.isfinite(short[edit](images)).all()
 
 
 @pytest.mark.parametrize("edit", CHANCE)
