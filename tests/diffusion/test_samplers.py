@@ -199,7 +199,7 @@ GUIDANCES = {
 
 @EACH
 @pytest.mark.parametrize("guidance", GUIDANCES)
-@pytest.mark.parametrize(("name", "options"), [("cosine", {}), ("flow", {}), ("edm", {}), ("linear", {"zero_terminal_snr": True})])
+@pytest.mark.parametrize(("name", "options"), [("edm", {}), ("flow", {})])
 def test_the_announced_network_evaluations_are_those_that_are_made(sampler, guidance, name, options):
     """For every sampler, guidance and interval; with as many steps as T, half, in between, one, and steps that are given."""
     schedule = make_schedule(name, 20, **options)
