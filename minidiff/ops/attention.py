@@ -98,7 +98,7 @@ class Attention(FusedOp):
         def work(h: slice, queries: slice) -> None:
             total = sums[h, queries, 1:]
             e = xp.exp(scores(h, queries) - sums[h, queries, :1])
-            g = gy[h, queries, :] * (1.0 / total)                        # p = e / Σ e, but of L·V numbers in place of L·S
+            g = gy[h, queries, :] * (1.0 / total)                # p = e / Σ e, but of L·V numbers in place of L·S
             if gv is not None:
                 gv[h, ...] += _swap(e if m is None else e * m(h, queries)) @ g
             gp = g @ _swap(v[h, ...])
