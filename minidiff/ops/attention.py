@@ -96,10 +96,9 @@ class Attention(FusedOp):
         scores, m, sums = self._scores(heads, q, k, *bias), heads.masks(self.factors), self.cache
 
         def work(h: slice, queries: slice) -> None:
-            s, total = scores(h, queries), sums[h, queries, 1:]
-            s -= sums[h, queries, :1]
-            e = xp.exp(s)
-            g = gy[h, queries, :] / total                        # p = e / Σ e, but of L·V numbers in place of L·S
+            total = sums[h, queries, 1:]
+            e = xp.exp(scores(h, queries) - sums[h, queries, :1])
+            g = gy[h, queries, :] * (1.0 / total)                # p = e / Σ e, but of L·V numbers in place of L·S
             if gv is not None:
                 gv[h, ...] += _swap(e if m is None else e * m(h, queries)) @ g
             gp = g @ _swap(v[h, ...])
