@@ -10,7 +10,7 @@ from ..backend import Array, array_module
 from ..errors import BadInput
 from ..kernels import functions
 from ..tensor import Tensor
-from .elementwise import as_tensor, check_floating, erf, exp, log, logistic, sigmoid, tanh, where
+from .elementwise import as_tensor, check_floating, erf, exp, in_float32, log, logistic, sigmoid, tanh, where
 from .reduce import check_axis, check_nonempty
 
 SQRT_2 = math.sqrt(2.0)
@@ -236,10 +236,10 @@ def _largest(x: Tensor, axis: int) -> Tensor:
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """e^x divided by its sum along `axis`."""
     axis = check_axis("softmax", axis, x.ndim)
-    return Softmax(axis=axis)(check_nonempty("softmax", check_floating("softmax", x), (axis,)))
+    return in_float32(Softmax(axis=axis), check_nonempty("softmax", check_floating("softmax", x), (axis,)))
 
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """ln softmax(x) = x − ln Σ eˣ along `axis`."""
     axis = check_axis("log_softmax", axis, x.ndim)
-    return LogSoftmax(axis=axis)(check_nonempty("log_softmax", check_floating("log_softmax", x), (axis,)))
+    return in_float32(LogSoftmax(axis=axis), check_nonempty("log_softmax", check_floating("log_softmax", x), (axis,)))

@@ -21,6 +21,7 @@ from ..autograd import FusedOp
 from ..backend import Array
 from ..errors import BadInput
 from ..tensor import Tensor
+from .elementwise import in_float32
 from .shape import getitem, pad, put, reshape, squeeze, transpose, unsqueeze
 
 Pair = tuple[int, int]
@@ -200,7 +201,7 @@ def _conv(
         x, w = unsqueeze(x, 2), unsqueeze(w, 2)
         stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
     apply = Conv2d(stride=stride, padding=padding, dilation=dilation, groups=groups)
-    y = apply(x, w) if b is None else apply(x, w, b)
+    y = in_float32(apply, *(t for t in (x, w, b) if t is not None))
     return squeeze(y, 2) if ndim == 1 else y
 
 
@@ -228,7 +229,7 @@ def _conv_transpose(
         x, w = unsqueeze(x, 2), unsqueeze(w, 2)
         stride, padding, extra, dilation = (1, *stride), (0, *padding), (0, *extra), (1, *dilation)
     apply = ConvTranspose2d(stride=stride, padding=padding, output_padding=extra, dilation=dilation, groups=groups)
-    y = apply(x, w) if b is None else apply(x, w, b)
+    y = in_float32(apply, *(t for t in (x, w, b) if t is not None))
     return squeeze(y, 2) if ndim == 1 else y
 
 

@@ -10,6 +10,7 @@ number follows. A tensor of one number counts like any other here (in PyTorch it
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,20 @@ def astype(x: Tensor, dtype: Any) -> Tensor:
 def to_device(x: Tensor, device: str) -> Tensor:
     """x on another device."""
     return ToDevice(device=device)(x)
+
+
+HALF = np.dtype(np.float16)
+
+
+def in_float32(fn: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """fn(*inputs); of float16 numbers computed in float32 and given as float16. For all that counts or adds up.
+
+    In float16 a count or sum of 65,520 or more is infinite, and one that grows by 1 ends at 2,048, where the next number
+    is 2,050. The gradients are computed in float32 too.
+    """
+    if inputs[0].dtype != HALF or any(x.dtype != HALF for x in inputs):
+        return fn(*inputs)
+    return astype(fn(*(astype(x, np.float32) for x in inputs)), HALF)
 
 
 # ------------------------------------------------------------------------------------ arithmetic
@@ -610,7 +625,7 @@ def sigmoid(x: Any) -> Tensor:
 
 def erf(x: Any) -> Tensor:
     """The error function."""
-    return Erf()(_float(x))
+    return in_float32(Erf(), _float(x))
 
 
 # ------------------------------------------------------------------------------- choosing of two

@@ -25,7 +25,7 @@ from ..errors import BadInput
 from ..inplace import written
 from ..tensor import Tensor
 from .activation import gelu, silu
-from .elementwise import check_floating, sqrt
+from .elementwise import check_floating, in_float32, sqrt
 from .reduce import mean
 from .shape import reshape
 
@@ -180,7 +180,7 @@ def _apply(op: type[GroupNorm], name: str, x: Tensor, groups: int, gamma: Any, b
     n, c = x.shape[:2]
     if groups < 1 or c % groups:
         raise BadInput(f"{name}: {c} channels do not divide into {groups} groups (x {x.shape})")
-    return op(groups=groups, eps=eps)(x, *_weights(name, x, gamma, beta, [(c,), (n, c)]))
+    return in_float32(op(groups=groups, eps=eps), x, *_weights(name, x, gamma, beta, [(c,), (n, c)]))
 
 
 def group_norm(
@@ -218,7 +218,7 @@ def layer_norm(
     check_floating("layer_norm", x)
     beside_x = (*(1 for _ in x.shape[: -len(shape)]), *shape)
     gamma, beta = (reshape(p, beside_x) for p in _weights("layer_norm", x, weight, bias, [shape]))
-    return Normalise(axes=tuple(range(x.ndim - len(shape), x.ndim)), eps=eps)(x, gamma, beta)
+    return in_float32(Normalise(axes=tuple(range(x.ndim - len(shape), x.ndim)), eps=eps), x, gamma, beta)
 
 
 def instance_norm(
@@ -244,7 +244,7 @@ def instance_norm(
         variance = xp.mean((x.data - mu) ** 2, axis=over)
         means = xp.mean(xp.reshape(mu, x.shape[:2]), axis=0), xp.mean(variance, axis=0)
         _remember(*statistics, *means, math.prod(x.shape[2:]), momentum)
-    return GroupNorm(groups=x.shape[1], eps=eps)(x, gamma, beta)
+    return in_float32(GroupNorm(groups=x.shape[1], eps=eps), x, gamma, beta)
 
 
 def batch_norm(
@@ -271,7 +271,7 @@ def batch_norm(
     if m < 2:
         raise BadInput(f"{name}: training needs two or more numbers per channel, x {x.shape} has {m}")
     op = Normalise(axes=(0, *range(2, x.ndim)), eps=eps)
-    y = op(x, _per_channel(gamma, x.ndim), _per_channel(beta, x.ndim))
+    y = in_float32(op, x, _per_channel(gamma, x.ndim), _per_channel(beta, x.ndim))
     if running_mean is not None:
         xp = array_module(x.data)
         _remember(*statistics, *(xp.reshape(a, (x.shape[1],)) for a in (op.mu, op.variance)), m, momentum)

@@ -18,7 +18,7 @@ from ..backend import Array, array_module
 from ..errors import BadInput
 from ..tensor import Tensor
 from .conv import Pair, per_axis
-from .elementwise import where
+from .elementwise import in_float32, where
 from .matmul import matmul
 from .shape import getitem, pad, squeeze, unsqueeze
 
@@ -231,7 +231,7 @@ def avg_pool2d(
     if divisor_override == 0:
         raise BadInput("avg_pool2d: divisor_override must be a number other than 0, got 0")
     n = _count(x, windows, count_include_pad) if divisor_override is None else float(divisor_override)
-    return AvgPool2d(rows=windows[0], columns=windows[1], n=n)(x)
+    return in_float32(AvgPool2d(rows=windows[0], columns=windows[1], n=n), x)
 
 
 def avg_pool1d(
@@ -241,7 +241,7 @@ def avg_pool1d(
     """`avg_pool2d` for signals x (N,C,L)."""
     windows = _windows("avg_pool1d", x, kernel_size, stride, padding, 1, ceil_mode, ndim=1)
     n = _count(x, windows, count_include_pad)
-    return squeeze(AvgPool2d(rows=ALONE, columns=windows[0], n=n)(unsqueeze(x, 2)), 2)
+    return squeeze(in_float32(AvgPool2d(rows=ALONE, columns=windows[0], n=n), unsqueeze(x, 2)), 2)
 
 
 def _count(x: Tensor, windows: list[Window], include_padding: bool) -> Any:
@@ -253,7 +253,7 @@ def _count(x: Tensor, windows: list[Window], include_padding: bool) -> Any:
         end = np.minimum(begin + window.kernel, size + around)
         counts = counts[..., None] * (end - np.maximum(begin, -around))
     alike = counts.size > 0 and (counts == counts.flat[0]).all()
-    return float(counts.flat[0]) if alike else backend.asarray(counts, like=x.data, dtype=x.dtype)
+    return float(counts.flat[0]) if alike else backend.asarray(counts, like=x.data, dtype=np.promote_types(x.dtype, np.float32))
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: int | None | tuple[int | None, int | None]) -> Tensor:
@@ -274,6 +274,11 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | None | tuple[int | None, i
         raise BadInput(f"{name}: the images of x {x.shape} have no pixels")
     if all(n % m == 0 for n, m in zip(x.shape[2:], sizes, strict=True)):
         return avg_pool2d(x, tuple(n // m for n, m in zip(x.shape[2:], sizes, strict=True)))
+    return in_float32(lambda x: _adapted(x, sizes), x)
+
+
+def _adapted(x: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """A x Bᵀ"""
     rows, columns = (
         backend.asarray(_shares(n, m), like=x.data, dtype=x.dtype) for n, m in zip(x.shape[2:], sizes, strict=True)
     )
