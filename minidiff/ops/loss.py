@@ -232,6 +232,8 @@ def _targets(
         if smoothing:
             t = t * (1.0 - smoothing) + counted * (smoothing / k)
     else:
+        if ignore_index != IGNORE:
+            raise BadInput(f"{name}: ignore_index {ignore_index} is for labels; with probabilities, give 0 for all classes")
         t, counts = astype(target, x.dtype), None
         if smoothing:
             t = t * (1.0 - smoothing) + smoothing / k

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 
 import numpy as np
@@ -21,26 +22,26 @@ from .shape import concatenate, reshape, transpose
 
 
 def check_axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
-    """The axes as a tuple of numbers 0 … ndim − 1, in order; all of them for None."""
+    """The axes as a tuple of numbers 0 … ndim − 1, in order; all of them for None. A single number's axis 0 is none."""
     if axis is None:
         return tuple(range(ndim))
-    axes = axis if isinstance(axis, tuple | list) else (axis,)
+    axes, n = axis if isinstance(axis, tuple | list) else (axis,), builtins.max(ndim, 1)
     for a in axes:
         if not isinstance(a, int | np.integer):
             raise BadInput(f"{name}: an axis is a whole number, or several or None for all; got {axis!r}")
-        if not -ndim <= a < ndim:
+        if not -n <= a < n:
             raise BadInput(f"{name}: axis {a} is not in a tensor of {ndim} dimensions")
-    axes = tuple(sorted(int(a) % ndim for a in axes))
+    axes = tuple(sorted(int(a) % n for a in axes))
     if len(set(axes)) != len(axes):
         raise BadInput(f"{name}: axis {axis} names a dimension twice")
-    return axes
+    return axes if ndim else ()
 
 
 def check_axis(name: str, axis: int, ndim: int) -> int:
     """The number, 0 … ndim − 1, of an axis for what goes along one alone."""
     if not isinstance(axis, int | np.integer):
         raise BadInput(f"{name}: axis must be one whole number, got {axis!r}")
-    return check_axes(name, axis, ndim)[0]
+    return (*check_axes(name, axis, ndim), 0)[0]
 
 
 def check_nonempty(name: str, x: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -133,6 +134,8 @@ def sum_to(x: Tensor, shape: tuple[int, ...], where: str = "sum_to") -> Tensor:
 
 def cumsum(x: Tensor, axis: int) -> Tensor:
     """Running sums along one axis: each number and all before it."""
+    if x.ndim == 0:
+        return reshape(cumsum(reshape(x, (1,)), axis), ())
     return in_float32(CumSum(axis=check_axis("cumsum", axis, x.ndim)), _countable(x))
 
 
@@ -305,7 +308,7 @@ def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor
 
 
 def _place(name: str, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
-    axis = None if axis is None else check_axis(name, axis, x.ndim)
+    axis = None if axis is None or x.ndim == 0 and not check_axis(name, axis, 0) else check_axis(name, axis, x.ndim)
     check_nonempty(name, x, check_axes(name, axis, x.ndim))
     return Tensor(getattr(array_module(x.data), name)(x.data, axis=axis, keepdims=keepdims))
 
@@ -314,4 +317,6 @@ def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """ln Σ eˣ, which neither overflows nor loses a row of −∞ (it stays −∞, with gradient 0)."""
     axes = check_axes("logsumexp", axis, x.ndim)
     x = x if backend.kind(x.dtype) == "f" else astype(x, np.float32)
-    return in_float32(LogSumExp(axes=axes, keepdims=keepdims), check_nonempty("logsumexp", x, axes))
+    if not x.size:
+        return sum(x, axes, keepdims) - math.inf                     # ln 0
+    return in_float32(LogSumExp(axes=axes, keepdims=keepdims), x)
