@@ -63,6 +63,9 @@ class Methods:
     def __neg__(self: Any) -> Tensor:
         return ops.neg(self)
 
+    def __pos__(self: Any) -> Tensor:
+        return self
+
     def __abs__(self: Any) -> Tensor:
         return ops.abs(self)
 

@@ -10,8 +10,9 @@ from ..backend import Array, array_module
 from ..errors import BadInput
 from ..kernels import functions
 from ..tensor import Tensor
-from .elementwise import as_tensor, check_floating, erf, exp, log, logistic, sigmoid, tanh, where
-from .reduce import check_axis, check_nonempty
+from .elementwise import as_tensor, check_floating, erf, exp, in_float32, log, logistic, sigmoid, tanh, where
+from .reduce import check_axis
+from .shape import reshape
 
 SQRT_2 = math.sqrt(2.0)
 
@@ -20,7 +21,7 @@ SQRT_2 = math.sqrt(2.0)
 
 
 class ReLU(Op):
-    """y = max(x, 0)            gx = gy where x > 0, else 0"""
+    """y = max(x, 0)            gx = 0 where x ≤ 0, else gy: also where x is NaN, as y is then"""
 
     def forward(self, x: Array) -> Array:
         y = functions(x).maximum(x, 0)
@@ -29,7 +30,7 @@ class ReLU(Op):
 
     def backward(self, gy: Tensor) -> Tensor:
         (y,) = self.saved
-        return where(functions(y.data).greater(y.data, 0), gy, 0.0)
+        return where(functions(y.data).less_equal(y.data, 0), 0.0, gy)
 
 
 class LeakyReLU(Op):
@@ -235,11 +236,18 @@ def _largest(x: Tensor, axis: int) -> Tensor:
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """e^x divided by its sum along `axis`."""
-    axis = check_axis("softmax", axis, x.ndim)
-    return Softmax(axis=axis)(check_nonempty("softmax", check_floating("softmax", x), (axis,)))
+    return _along("softmax", Softmax, x, axis)
 
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """ln softmax(x) = x − ln Σ eˣ along `axis`."""
-    axis = check_axis("log_softmax", axis, x.ndim)
-    return LogSoftmax(axis=axis)(check_nonempty("log_softmax", check_floating("log_softmax", x), (axis,)))
+    return _along("log_softmax", LogSoftmax, x, axis)
+
+
+def _along(name: str, op: type[Softmax] | type[LogSoftmax], x: Tensor, axis: int) -> Tensor:
+    """op along an axis of x; a single number is a row of one, and where there are no numbers none come out."""
+    axis = check_axis(name, axis, x.ndim)
+    check_floating(name, x)
+    if not x.size:
+        return reshape(x, x.shape)
+    return in_float32(op(axis=axis), x) if x.ndim else reshape(_along(name, op, reshape(x, (1,)), 0), ())

@@ -12,6 +12,8 @@ A signal (N,C,L) is an image one pixel high: the one-dimensional forms are the t
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,9 +23,23 @@ from ..autograd import FusedOp
 from ..backend import Array
 from ..errors import BadInput
 from ..tensor import Tensor
+from .elementwise import in_float32
 from .shape import getitem, pad, put, reshape, squeeze, transpose, unsqueeze
 
 Pair = tuple[int, int]
+
+
+def with_or_without_batch(ndim: int) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """A function of x (N,C,…) with ndim axes behind the channels takes one image (C,…) too, and gives one."""
+
+    def widened(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        @functools.wraps(fn)
+        def either(x: Tensor, *args: Any, **options: Any) -> Tensor:
+            return squeeze(fn(unsqueeze(x, 0), *args, **options), 0) if x.ndim == ndim + 1 else fn(x, *args, **options)
+
+        return either
+
+    return widened
 
 
 def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
@@ -200,7 +216,7 @@ def _conv(
         x, w = unsqueeze(x, 2), unsqueeze(w, 2)
         stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
     apply = Conv2d(stride=stride, padding=padding, dilation=dilation, groups=groups)
-    y = apply(x, w) if b is None else apply(x, w, b)
+    y = in_float32(apply, *(t for t in (x, w, b) if t is not None))
     return squeeze(y, 2) if ndim == 1 else y
 
 
@@ -228,23 +244,25 @@ def _conv_transpose(
         x, w = unsqueeze(x, 2), unsqueeze(w, 2)
         stride, padding, extra, dilation = (1, *stride), (0, *padding), (0, *extra), (1, *dilation)
     apply = ConvTranspose2d(stride=stride, padding=padding, output_padding=extra, dilation=dilation, groups=groups)
-    y = apply(x, w) if b is None else apply(x, w, b)
+    y = in_float32(apply, *(t for t in (x, w, b) if t is not None))
     return squeeze(y, 2) if ndim == 1 else y
 
 
+@with_or_without_batch(2)
 def conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Pair = 1, padding: int | Pair | str = 0,
     dilation: int | Pair = 1, groups: int = 1,
 ) -> Tensor:  # fmt: skip
     """2-D convolution (cross-correlation, as in every neural-network library); PyTorch's meaning.
 
-    x (N,C,H,W), weight (O,C/G,KH,KW), bias (O,) or None -> (N,O,H',W'). padding may be "valid" (none)
-    or, with stride 1, "same" (the image keeps its size). Raises BadInput where shapes or dtypes do
+    x (N,C,H,W), weight (O,C/G,KH,KW), bias (O,) or None -> (N,O,H',W'); one image (C,H,W) -> (O,H',W').
+    padding may be "valid" (none) or, with stride 1, "same" (the image keeps its size). Raises BadInput where shapes or dtypes do
     not fit or the kernel is larger than the padded image.
     """
     return _conv("conv2d", x, weight, bias, stride, padding, dilation, groups, ndim=2)
 
 
+@with_or_without_batch(1)
 def conv1d(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple[int] = 1,
     padding: int | tuple[int] | str = 0, dilation: int | tuple[int] = 1, groups: int = 1,
@@ -253,6 +271,7 @@ def conv1d(
     return _conv("conv1d", x, weight, bias, stride, padding, dilation, groups, ndim=1)
 
 
+@with_or_without_batch(2)
 def conv_transpose2d(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | Pair = 1, padding: int | Pair = 0,
     output_padding: int | Pair = 0, groups: int = 1, dilation: int | Pair = 1,
@@ -267,6 +286,7 @@ def conv_transpose2d(
     )
 
 
+@with_or_without_batch(1)
 def conv_transpose1d(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int | tuple[int] = 1,
     padding: int | tuple[int] = 0, output_padding: int | tuple[int] = 0, groups: int = 1,

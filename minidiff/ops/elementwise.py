@@ -10,6 +10,7 @@ number follows. A tensor of one number counts like any other here (in PyTorch it
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,11 @@ def _float(x: Any) -> Tensor:
     return x if backend.kind(x.dtype) == "f" else astype(x, np.float32)
 
 
+def _counted(x: Tensor) -> Tensor:
+    """Booleans as int64, PyTorch's choice: NumPy's powers of them are int8."""
+    return astype(x, np.int64) if x.dtype.kind == "b" else x
+
+
 class AsType(Op):
     """y = x in another dtype            gx = gy in x's dtype"""
 
@@ -143,6 +149,20 @@ def astype(x: Tensor, dtype: Any) -> Tensor:
 def to_device(x: Tensor, device: str) -> Tensor:
     """x on another device."""
     return ToDevice(device=device)(x)
+
+
+HALF = np.dtype(np.float16)
+
+
+def in_float32(fn: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """fn(*inputs); of float16 numbers computed in float32 and given as float16. For all that counts or adds up.
+
+    In float16 a count or sum of 65,520 or more is infinite, and one that grows by 1 ends at 2,048, where the next number
+    is 2,050. The gradients are computed in float32 too.
+    """
+    if inputs[0].dtype != HALF or any(x.dtype != HALF for x in inputs):
+        return fn(*inputs)
+    return astype(fn(*(astype(x, np.float32) for x in inputs)), HALF)
 
 
 # ------------------------------------------------------------------------------------ arithmetic
@@ -244,8 +264,8 @@ def neg(x: Any) -> Tensor:
 class Pow(Op):
     """y = xᵖ            gx = gy p xᵖ⁻¹,   gp = gy y ln x
 
-    Where x is 0 the rules can read 0 · ∞: in gx if p is 0, in gp if p is not negative. Both gradients
-    are 0 there, and 1 in the place of x says so without an infinite number on the way.
+    The rules can read 0 · ∞ or 0 · NaN: gx where p is 0, whatever x is, and gp where x is 0 and p not negative.
+    Both gradients are 0 there, and 1 in the place of x says so without an infinite number on the way.
     """
 
     def forward(self, x: Array, p: Array) -> Array:
@@ -257,7 +277,7 @@ class Pow(Op):
         x, p, y = self.saved
         gx = gp = None
         if self.needs[0]:
-            gx = gy * (p * where((x.data == 0) & (p.data == 0), 1.0, x) ** (p - 1.0))
+            gx = gy * (p * where(p.data == 0, 1.0, x) ** (p - 1.0))
         if self.needs[1]:
             gp = gy * (y * log(where((x.data == 0) & (p.data >= 0), 1.0, x)))
         return gx, gp
@@ -345,7 +365,7 @@ def pow(x: Any, p: Any) -> Tensor:
     x = as_tensor(x)
     if backend.kind(x.dtype) != "f" and p < 0 and isinstance(p, int):
         raise BadInput(f"pow: whole numbers ({x.dtype}) have no power {p}; use floating-point ones")
-    return PowConstant(p=int(p) if isinstance(p, bool) else p)(_float(x) if isinstance(p, float) else x)
+    return PowConstant(p=int(p) if isinstance(p, bool) else p)(_float(x) if isinstance(p, float) else _counted(x))
 
 
 def sqrt(x: Any) -> Tensor:
@@ -360,7 +380,7 @@ def rsqrt(x: Any) -> Tensor:
 
 def square(x: Any) -> Tensor:
     """x²"""
-    return Square()(as_tensor(x))
+    return Square()(_counted(as_tensor(x)))
 
 
 def reciprocal(x: Any) -> Tensor:
@@ -610,7 +630,7 @@ def sigmoid(x: Any) -> Tensor:
 
 def erf(x: Any) -> Tensor:
     """The error function."""
-    return Erf()(_float(x))
+    return in_float32(Erf(), _float(x))
 
 
 # ------------------------------------------------------------------------------- choosing of two
@@ -714,7 +734,8 @@ def clip(x: Any, low: Any = None, high: Any = None) -> Tensor:
     for bound, beyond in ((low, lt), (high, gt)):
         if bound is not None:
             x, bound = _pair("clip", x, bound)
-            x = where(beyond(x, bound), bound, x)
+            beyond_it = beyond(x, bound).data | ne(bound, bound).data           # a bound of NaN leaves nothing known
+            x = where(beyond_it, bound, x)
     return x
 
 

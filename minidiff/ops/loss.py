@@ -17,7 +17,7 @@ from ..errors import BadInput
 from ..kernels import functions
 from ..tensor import Tensor
 from .activation import log_probabilities, log_softmax, softplus
-from .elementwise import abs, as_tensor, astype, check_floating, clip, exp, where
+from .elementwise import abs, as_tensor, astype, check_floating, clip, exp, in_float32, where
 from .reduce import mean, sum
 from .shape import reshape
 
@@ -90,7 +90,7 @@ def _reduced(name: str, losses: Tensor, reduction: str, total: float | None = No
     total = losses.size if total is None else total
     if not total:
         raise BadInput(f"{name}: no loss counts (shape {losses.shape}), so they have no mean; use reduction='sum'")
-    return sum(losses) / float(total)
+    return in_float32(lambda losses: sum(losses) / float(total), losses)
 
 
 def _alike(name: str, a: Any, b: Any, reduction: str) -> tuple[Tensor, Tensor]:
@@ -109,7 +109,7 @@ def mse_loss(a: Any, b: Any, reduction: str = "mean") -> Tensor:
     """(a − b)² for two tensors of one shape, reduced."""
     a, b = _alike("mse_loss", a, b, reduction)
     if reduction == "mean" and a.size:
-        return MSELoss()(a, b)
+        return in_float32(MSELoss(), a, b)
     d = a - b
     return _reduced("mse_loss", d * d, reduction)
 
@@ -185,7 +185,7 @@ def cross_entropy(
     if not 0.0 <= label_smoothing <= 1.0:
         raise BadInput(f"{name}: label_smoothing must be from 0 to 1, got {label_smoothing}")
     t, total = _targets(name, x, target, weight, ignore_index, label_smoothing)
-    return _reduced(name, CrossEntropy()(x, t), reduction, total)
+    return _reduced(name, in_float32(CrossEntropy(), x, t), reduction, total)
 
 
 def nll_loss(
@@ -232,13 +232,15 @@ def _targets(
         if smoothing:
             t = t * (1.0 - smoothing) + counted * (smoothing / k)
     else:
+        if ignore_index != IGNORE:
+            raise BadInput(f"{name}: ignore_index {ignore_index} is for labels; with probabilities, give 0 for all classes")
         t, counts = astype(target, x.dtype), None
         if smoothing:
             t = t * (1.0 - smoothing) + smoothing / k
     if weight is not None:
         weight = reshape(_constant(name, "weight", weight, x, (k,)), beside_x)
         t, counts = t * weight, None if counts is None else counts * weight
-    return t, float(x.size // k if counts is None else sum(counts).data)
+    return t, float(x.size // k if counts is None else sum(counts.astype(np.promote_types(x.dtype, np.float32))).data)
 
 
 def _one_hot(name: str, x: Tensor, labels: Array, ignore_index: int) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ from ..errors import BadInput
 from ..inplace import written
 from ..tensor import Tensor
 from .activation import gelu, silu
-from .elementwise import check_floating, sqrt
+from .elementwise import check_floating, in_float32, sqrt
 from .reduce import mean
 from .shape import reshape
 
@@ -156,6 +156,18 @@ def _check_channels(name: str, x: Tensor, least: int = 2) -> None:
     check_floating(name, x)
 
 
+def _check_eps(name: str, eps: float, least: str = "0 or more") -> None:
+    """eps must be finite and not negative; where batches teach the variance it must be above 0, as in PyTorch."""
+    if not (0 <= eps < math.inf) or (eps == 0 and least != "0 or more"):
+        raise BadInput(f"{name}: eps must be a finite number, {least}; got {eps}")
+
+
+def _affine(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    """γ x + β for an x without numbers, which have no mean: x keeps its shape, and γ and β get gradients of 0."""
+    gamma, beta = (reshape(p, (*p.shape, *(1 for _ in x.shape[2:]))) for p in (gamma, beta))
+    return gamma * x + beta
+
+
 def _per_channel(p: Tensor, ndim: int) -> Tensor:
     """(C,) -> (1,C,1,…), beside x (N,C,…)"""
     return reshape(p, (1, p.shape[0], *(1 for _ in range(ndim - 2))))
@@ -180,7 +192,9 @@ def _apply(op: type[GroupNorm], name: str, x: Tensor, groups: int, gamma: Any, b
     n, c = x.shape[:2]
     if groups < 1 or c % groups:
         raise BadInput(f"{name}: {c} channels do not divide into {groups} groups (x {x.shape})")
-    return op(groups=groups, eps=eps)(x, *_weights(name, x, gamma, beta, [(c,), (n, c)]))
+    _check_eps(name, eps)
+    gamma, beta = _weights(name, x, gamma, beta, [(c,), (n, c)])
+    return in_float32(op(groups=groups, eps=eps), x, gamma, beta) if x.size else _affine(x, gamma, beta)
 
 
 def group_norm(
@@ -213,12 +227,15 @@ def layer_norm(
     Raises BadInput where x does not end in normalized_shape, or weight or bias do not fit it.
     """
     shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
-    if not shape or math.prod(shape) < 1 or x.shape[-len(shape) :] != shape:
+    if not shape or min(shape) < 0 or x.shape[-len(shape) :] != shape:
         raise BadInput(f"layer_norm: x {x.shape} does not end in normalized_shape {shape}")
     check_floating("layer_norm", x)
+    _check_eps("layer_norm", eps)
     beside_x = (*(1 for _ in x.shape[: -len(shape)]), *shape)
     gamma, beta = (reshape(p, beside_x) for p in _weights("layer_norm", x, weight, bias, [shape]))
-    return Normalise(axes=tuple(range(x.ndim - len(shape), x.ndim)), eps=eps)(x, gamma, beta)
+    if not x.size:
+        return gamma * x + beta
+    return in_float32(Normalise(axes=tuple(range(x.ndim - len(shape), x.ndim)), eps=eps), x, gamma, beta)
 
 
 def instance_norm(
@@ -232,6 +249,7 @@ def instance_norm(
     """
     name = "instance_norm"
     _check_channels(name, x, least=3)
+    _check_eps(name, eps)
     statistics = _checked_statistics(name, x, running_mean, running_var, required=not use_input_stats)
     gamma, beta = _weights(name, x, weight, bias, [x.shape[1:2]])
     if not use_input_stats:
@@ -244,7 +262,7 @@ def instance_norm(
         variance = xp.mean((x.data - mu) ** 2, axis=over)
         means = xp.mean(xp.reshape(mu, x.shape[:2]), axis=0), xp.mean(variance, axis=0)
         _remember(*statistics, *means, math.prod(x.shape[2:]), momentum)
-    return GroupNorm(groups=x.shape[1], eps=eps)(x, gamma, beta)
+    return in_float32(GroupNorm(groups=x.shape[1], eps=eps), x, gamma, beta) if x.size else _affine(x, gamma, beta)
 
 
 def batch_norm(
@@ -263,15 +281,18 @@ def batch_norm(
     """
     name = "batch_norm"
     _check_channels(name, x)
+    _check_eps(name, eps, "above 0")
     statistics = _checked_statistics(name, x, running_mean, running_var, required=not training)
     gamma, beta = _weights(name, x, weight, bias, [x.shape[1:2]])
     if not training:
         return _by_statistics(x, *statistics, gamma, beta, eps)
+    if not x.size:
+        return _affine(x, gamma, beta)                               # and the statistics stay as they are
     m = x.shape[0] * math.prod(x.shape[2:])
     if m < 2:
         raise BadInput(f"{name}: training needs two or more numbers per channel, x {x.shape} has {m}")
     op = Normalise(axes=(0, *range(2, x.ndim)), eps=eps)
-    y = op(x, _per_channel(gamma, x.ndim), _per_channel(beta, x.ndim))
+    y = in_float32(op, x, _per_channel(gamma, x.ndim), _per_channel(beta, x.ndim))
     if running_mean is not None:
         xp = array_module(x.data)
         _remember(*statistics, *(xp.reshape(a, (x.shape[1],)) for a in (op.mu, op.variance)), m, momentum)

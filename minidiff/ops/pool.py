@@ -17,8 +17,8 @@ from ..autograd import FusedOp
 from ..backend import Array, array_module
 from ..errors import BadInput
 from ..tensor import Tensor
-from .conv import Pair, per_axis
-from .elementwise import where
+from .conv import Pair, per_axis, with_or_without_batch
+from .elementwise import in_float32, where
 from .matmul import matmul
 from .shape import getitem, pad, squeeze, unsqueeze
 
@@ -196,11 +196,12 @@ def _windows(
 ALONE = Window(kernel=1, stride=1, padding=0, dilation=1, positions=1)  # the rows of a signal, an image one pixel high
 
 
+@with_or_without_batch(2)
 def max_pool2d(
     x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0,
     dilation: int | Pair = 1, ceil_mode: bool = False,
 ) -> Tensor:  # fmt: skip
-    """The largest number of each window of x (N,C,H,W); PyTorch's meaning and order of arguments.
+    """The largest number of each window of x (N,C,H,W) or (C,H,W); PyTorch's meaning and order of arguments.
 
     Windows lie kernel_size apart unless `stride` says otherwise. With ceil_mode the last one may reach
     beyond the padded image, so that no pixel is left over. Raises BadInput where no window fits.
@@ -209,20 +210,22 @@ def max_pool2d(
     return MaxPool2d(rows=windows[0], columns=windows[1])(x)
 
 
+@with_or_without_batch(1)
 def max_pool1d(
     x: Tensor, kernel_size: int | tuple[int], stride: int | tuple[int] | None = None, padding: int | tuple[int] = 0,
     dilation: int | tuple[int] = 1, ceil_mode: bool = False,
 ) -> Tensor:  # fmt: skip
-    """`max_pool2d` for signals x (N,C,L)."""
+    """`max_pool2d` for signals x (N,C,L) or (C,L)."""
     (window,) = _windows("max_pool1d", x, kernel_size, stride, padding, dilation, ceil_mode, ndim=1)
     return squeeze(MaxPool2d(rows=ALONE, columns=window)(unsqueeze(x, 2)), 2)
 
 
+@with_or_without_batch(2)
 def avg_pool2d(
     x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0,
     ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Tensor:  # fmt: skip
-    """The mean of each window of x (N,C,H,W); PyTorch's meaning and order of arguments.
+    """The mean of each window of x (N,C,H,W) or (C,H,W); PyTorch's meaning and order of arguments.
 
     Windows are those of `max_pool2d`. The zeros of the padding count as numbers unless
     count_include_pad is False; divisor_override replaces the count altogether.
@@ -231,17 +234,18 @@ def avg_pool2d(
     if divisor_override == 0:
         raise BadInput("avg_pool2d: divisor_override must be a number other than 0, got 0")
     n = _count(x, windows, count_include_pad) if divisor_override is None else float(divisor_override)
-    return AvgPool2d(rows=windows[0], columns=windows[1], n=n)(x)
+    return in_float32(AvgPool2d(rows=windows[0], columns=windows[1], n=n), x)
 
 
+@with_or_without_batch(1)
 def avg_pool1d(
     x: Tensor, kernel_size: int | tuple[int], stride: int | tuple[int] | None = None, padding: int | tuple[int] = 0,
     ceil_mode: bool = False, count_include_pad: bool = True,
 ) -> Tensor:  # fmt: skip
-    """`avg_pool2d` for signals x (N,C,L)."""
+    """`avg_pool2d` for signals x (N,C,L) or (C,L)."""
     windows = _windows("avg_pool1d", x, kernel_size, stride, padding, 1, ceil_mode, ndim=1)
     n = _count(x, windows, count_include_pad)
-    return squeeze(AvgPool2d(rows=ALONE, columns=windows[0], n=n)(unsqueeze(x, 2)), 2)
+    return squeeze(in_float32(AvgPool2d(rows=ALONE, columns=windows[0], n=n), unsqueeze(x, 2)), 2)
 
 
 def _count(x: Tensor, windows: list[Window], include_padding: bool) -> Any:
@@ -253,11 +257,12 @@ def _count(x: Tensor, windows: list[Window], include_padding: bool) -> Any:
         end = np.minimum(begin + window.kernel, size + around)
         counts = counts[..., None] * (end - np.maximum(begin, -around))
     alike = counts.size > 0 and (counts == counts.flat[0]).all()
-    return float(counts.flat[0]) if alike else backend.asarray(counts, like=x.data, dtype=x.dtype)
+    return float(counts.flat[0]) if alike else backend.asarray(counts, like=x.data, dtype=np.promote_types(x.dtype, np.float32))
 
 
+@with_or_without_batch(2)
 def adaptive_avg_pool2d(x: Tensor, output_size: int | None | tuple[int | None, int | None]) -> Tensor:
-    """x (N,C,H,W) averaged down to output_size, by windows that cover the image as evenly as whole pixels can.
+    """x (N,C,H,W) or (C,H,W) averaged down to output_size, by windows that cover the image as evenly as whole pixels can.
 
     Window i of H' reaches from pixel ⌊i H / H'⌋ to ⌈(i + 1) H / H'⌉. None leaves an axis as it is.
     Where the windows are not all alike, y = A x Bᵀ with A[i,k] = 1 / length of window i, for each pixel k in it,
@@ -274,6 +279,11 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | None | tuple[int | None, i
         raise BadInput(f"{name}: the images of x {x.shape} have no pixels")
     if all(n % m == 0 for n, m in zip(x.shape[2:], sizes, strict=True)):
         return avg_pool2d(x, tuple(n // m for n, m in zip(x.shape[2:], sizes, strict=True)))
+    return in_float32(lambda x: _adapted(x, sizes), x)
+
+
+def _adapted(x: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """A x Bᵀ"""
     rows, columns = (
         backend.asarray(_shares(n, m), like=x.data, dtype=x.dtype) for n, m in zip(x.shape[2:], sizes, strict=True)
     )

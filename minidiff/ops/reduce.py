@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 
 import numpy as np
@@ -16,31 +17,31 @@ from ..errors import BadInput
 from ..kernels import functions
 from ..methods import Axis
 from ..tensor import Tensor
-from .elementwise import astype, exp, sqrt, where
+from .elementwise import astype, exp, in_float32, sqrt, where
 from .shape import concatenate, reshape, transpose
 
 
 def check_axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
-    """The axes as a tuple of numbers 0 … ndim − 1, in order; all of them for None."""
+    """The axes as a tuple of numbers 0 … ndim − 1, in order; all of them for None. A single number's axis 0 is none."""
     if axis is None:
         return tuple(range(ndim))
-    axes = axis if isinstance(axis, tuple | list) else (axis,)
+    axes, n = axis if isinstance(axis, tuple | list) else (axis,), builtins.max(ndim, 1)
     for a in axes:
         if not isinstance(a, int | np.integer):
             raise BadInput(f"{name}: an axis is a whole number, or several or None for all; got {axis!r}")
-        if not -ndim <= a < ndim:
+        if not -n <= a < n:
             raise BadInput(f"{name}: axis {a} is not in a tensor of {ndim} dimensions")
-    axes = tuple(sorted(int(a) % ndim for a in axes))
+    axes = tuple(sorted(int(a) % n for a in axes))
     if len(set(axes)) != len(axes):
         raise BadInput(f"{name}: axis {axis} names a dimension twice")
-    return axes
+    return axes if ndim else ()
 
 
 def check_axis(name: str, axis: int, ndim: int) -> int:
     """The number, 0 … ndim − 1, of an axis for what goes along one alone."""
     if not isinstance(axis, int | np.integer):
         raise BadInput(f"{name}: axis must be one whole number, got {axis!r}")
-    return check_axes(name, axis, ndim)[0]
+    return (*check_axes(name, axis, ndim), 0)[0]
 
 
 def check_nonempty(name: str, x: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -117,7 +118,7 @@ def _countable(x: Tensor) -> Tensor:
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Σ x over the given axes, or over all. Of booleans: how many are true."""
     axes = check_axes("sum", axis, x.ndim)
-    return Sum(axes=axes, keepdims=keepdims)(_countable(x))
+    return in_float32(Sum(axes=axes, keepdims=keepdims), _countable(x))
 
 
 def sum_to(x: Tensor, shape: tuple[int, ...], where: str = "sum_to") -> Tensor:
@@ -128,18 +129,21 @@ def sum_to(x: Tensor, shape: tuple[int, ...], where: str = "sum_to") -> Tensor:
         fits = False
     if not fits:
         raise BadInput(f"{where}: shape {x.shape} cannot be summed down to {shape}")
-    return x if x.shape == shape else SumTo(shape=shape)(x)
+    return x if x.shape == shape else in_float32(SumTo(shape=shape), _countable(x))
 
 
 def cumsum(x: Tensor, axis: int) -> Tensor:
     """Running sums along one axis: each number and all before it."""
-    return CumSum(axis=check_axis("cumsum", axis, x.ndim))(_countable(x))
+    if x.ndim == 0:
+        return reshape(cumsum(reshape(x, (1,)), axis), ())
+    return in_float32(CumSum(axis=check_axis("cumsum", axis, x.ndim)), _countable(x))
 
 
 def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The average over the given axes, or over all; not a number where there is nothing to average."""
     axes = check_axes("mean", axis, x.ndim)
-    return sum(x, axes, keepdims) / float(math.prod(x.shape[a] for a in axes))
+    n = float(math.prod(x.shape[a] for a in axes))
+    return in_float32(lambda x: sum(x, axes, keepdims) / n, x)
 
 
 def var(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: float = 1) -> Tensor:
@@ -149,15 +153,19 @@ def var(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: float 
     0, NumPy's default, is the variance of the n numbers themselves.
     """
     axes = check_axes("var", axis, x.ndim)
-    return _var("var", x, axes, keepdims, correction)
+    return in_float32(lambda x: _var("var", x, axes, keepdims, correction), x)
 
 
 def std(x: Tensor, axis: Axis = None, keepdims: bool = False, correction: float = 1) -> Tensor:
     """√var, with var's correction. Its gradient is 0, as in PyTorch, where all numbers are alike and √ has none."""
     axes = check_axes("std", axis, x.ndim)
-    v = _var("std", x, axes, keepdims, correction)
-    alike = v.data == 0
-    return where(alike, 0.0, sqrt(where(alike, 1.0, v)))
+
+    def root(x: Tensor) -> Tensor:
+        v = _var("std", x, axes, keepdims, correction)
+        alike = v.data == 0
+        return where(alike, 0.0, sqrt(where(alike, 1.0, v)))
+
+    return in_float32(root, x)
 
 
 def _var(name: str, x: Tensor, axes: tuple[int, ...], keepdims: bool, correction: float) -> Tensor:
@@ -212,7 +220,7 @@ def prod(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     x = _countable(x)
     rest = tuple(i for i in range(x.ndim) if i not in axes)
     n = math.prod(x.shape[a] for a in axes)
-    y = Prod()(reshape(transpose(x, (*axes, *rest)), (n, *(x.shape[i] for i in rest))))
+    y = in_float32(Prod(), reshape(transpose(x, (*axes, *rest)), (n, *(x.shape[i] for i in rest))))
     return reshape(y, _keep(x.shape, axes)) if keepdims else y
 
 
@@ -280,13 +288,13 @@ class LogSumExp(Op):
 def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest number along the given axes, or of all (PyTorch's amax): ties share the gradient."""
     axes = check_axes("max", axis, x.ndim)
-    return Max(axes=axes, keepdims=keepdims)(check_nonempty("max", x, axes))
+    return in_float32(Max(axes=axes, keepdims=keepdims), check_nonempty("max", x, axes))  # ties are counted
 
 
 def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The smallest number along the given axes, or of all (PyTorch's amin): ties share the gradient."""
     axes = check_axes("min", axis, x.ndim)
-    return Min(axes=axes, keepdims=keepdims)(check_nonempty("min", x, axes))
+    return in_float32(Min(axes=axes, keepdims=keepdims), check_nonempty("min", x, axes))
 
 
 def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
@@ -300,7 +308,7 @@ def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor
 
 
 def _place(name: str, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
-    axis = None if axis is None else check_axis(name, axis, x.ndim)
+    axis = None if axis is None or x.ndim == 0 and not check_axis(name, axis, 0) else check_axis(name, axis, x.ndim)
     check_nonempty(name, x, check_axes(name, axis, x.ndim))
     return Tensor(getattr(array_module(x.data), name)(x.data, axis=axis, keepdims=keepdims))
 
@@ -309,4 +317,6 @@ def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """ln Σ eˣ, which neither overflows nor loses a row of −∞ (it stays −∞, with gradient 0)."""
     axes = check_axes("logsumexp", axis, x.ndim)
     x = x if backend.kind(x.dtype) == "f" else astype(x, np.float32)
-    return LogSumExp(axes=axes, keepdims=keepdims)(check_nonempty("logsumexp", x, axes))
+    if not x.size:
+        return sum(x, axes, keepdims) - math.inf                     # ln 0
+    return in_float32(LogSumExp(axes=axes, keepdims=keepdims), x)

@@ -46,8 +46,6 @@ MESSAGES = [
     (lambda: ops.where(zeros(2), zeros(2), zeros(2)), "where: the condition must be an array of booleans, got float32"),
     (lambda: ops.where([True], zeros(1), zeros(1)), "where: the condition must be an array of booleans, got list"),
     (lambda: zeros(2, 0).min(1), "min: a tensor of shape (2, 0) has no element along axis 1; it needs 1 or more"),
-    (lambda: zeros(2, 0).logsumexp(), "logsumexp: a tensor of shape (2, 0) has no element along axis 1; it needs 1 or more"),
-    (lambda: zeros(2, 0).softmax(), "softmax: a tensor of shape (2, 0) has no element along axis 1; it needs 1 or more"),
     (lambda: zeros(0).argmax(), "argmax: a tensor of shape (0,) has no element along axis 0; it needs 1 or more"),
     (lambda: zeros(2).argmin(1), "argmin: axis 1 is not in a tensor of 1 dimensions"),
     (lambda: zeros(2).cumsum(None), "cumsum: axis must be one whole number, got None"),
@@ -154,8 +152,8 @@ MESSAGES = [
         "conv2d: groups 3 does not divide the channels (x (2, 4, 8, 8), weight (4, 2, 3, 3), groups 3)",
     ),
     (
-        lambda: ops.conv2d(zeros(4, 8, 8), zeros(4, 4, 3, 3)),
-        "conv2d: x must be (N,C,H,W) and weight have 4 dimensions (x (4, 8, 8), weight (4, 4, 3, 3), groups 1)",
+        lambda: ops.conv2d(zeros(8, 8), zeros(4, 4, 3, 3)),
+        "conv2d: x must be (N,C,H,W) and weight have 4 dimensions (x (8, 8), weight (4, 4, 3, 3), groups 1)",
     ),
     (
         lambda: ops.conv2d(X, zeros(4, 4, 9, 9)),

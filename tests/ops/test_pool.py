@@ -170,7 +170,7 @@ def zeros(*shape, dtype=np.float32):
 
 X = zeros(2, 4, 8, 8)
 MESSAGES = [
-    (lambda: ops.max_pool2d(zeros(4, 8, 8), 2), "max_pool2d: x must be (N,C,H,W), got shape (4, 8, 8)"),
+    (lambda: ops.max_pool2d(zeros(8, 8), 2), "max_pool2d: x must be (N,C,H,W), got shape (8, 8)"),
     (lambda: ops.avg_pool1d(X, 2), "avg_pool1d: x must be (N,C,L), got shape (2, 4, 8, 8)"),
     (lambda: ops.max_pool2d(tensor(np.ones((1, 1, 2, 2), int)), 2), "max_pool2d: x must hold floating-point numbers, got int64"),
     (lambda: ops.max_pool2d(X, 0), "max_pool2d: kernel_size must be one or two whole numbers, 1 or more; got 0"),
