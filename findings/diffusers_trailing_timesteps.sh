@@ -10,7 +10,7 @@
 # Output when this was written:
 #     diffusers 0.42.1, 60 steps asked for: 60 timesteps, 999 ... 16
 #     diffusers 0.42.1, 61 steps asked for: 62 timesteps, 999 ... -1
-#     of 1 to 1,000 steps, 62 give another number of timesteps; the first: 31, 61, 62
+#     of 1 to 1,000 steps, 62 give another number of timesteps; the first: 61, 103, 121
 #
 # Exits 0 while 60 steps are right and 61 are one too many.
 set -euo pipefail
