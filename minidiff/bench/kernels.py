@@ -69,36 +69,39 @@ class Row(NamedTuple):
 
 def needs(presets: Iterable[str], precisions: Iterable[str] = backend.PRECISIONS, batch: int = BATCH) -> list[Need]:
     """Everything that one training step and one forward pass of these presets launch, each kernel once."""
-    with _noted() as launches:
+    with _noted() as found:
         for name in presets:
             for precision in precisions:
                 with backend.precision(precision):
                     _train(train.preset(name), batch)
-    return _distinct(launches)
+    return _distinct(found)
 
 
 def families() -> list[Need]:
     """Every function, reduction, softmax and look-up of rows that there is a kernel for, in each of its forms."""
-    with _noted() as launches:
+    with _noted() as found:
         _call_each()
-    return _distinct(launches)
+    return _distinct(found)
 
 
 @contextlib.contextmanager
-def _noted() -> Iterator[list[runtime.Launch]]:
-    """Note the launches that would be made if the CPU's arrays were the GPU's."""
+def _noted() -> Iterator[list[Need]]:
+    """Note what the launches need that would be made if the CPU's arrays were the GPU's."""
     before = backend.get_kernels()
     backend.set_kernels("emulated")
     try:
-        with runtime.noted() as launches, np.errstate(all="ignore"):
-            yield launches
+        with runtime.noted(_need) as found, np.errstate(all="ignore"):
+            yield found
     finally:
         backend.set_kernels(before)
 
 
-def _distinct(launches: Iterable[runtime.Launch]) -> list[Need]:
-    found = {Need(launch.kernel.build, launch.kernel.name, launch.threads, launch.shared) for launch in launches}
-    return sorted(found, key=lambda need: (need.build.file, need.name, need))
+def _need(launch: runtime.Launch) -> Need:
+    return Need(launch.kernel.build, launch.kernel.name, launch.threads, launch.shared)
+
+
+def _distinct(needed: Iterable[Need]) -> list[Need]:
+    return sorted(set(needed), key=lambda need: (need.build.file, need.name, need))
 
 
 def _call_each() -> None:

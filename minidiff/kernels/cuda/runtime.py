@@ -29,7 +29,7 @@ _TYPES = {int: np.int32, float: np.float32, bool: np.int32}
 
 watchers: list[Callable[[Launch], Any]] = []  # told of each launch
 backwards = False                           # emulate threads and blocks in the opposite order: see emulate.h
-_noted: list[Launch] | None = None
+_collected: tuple[list[Any], Callable[[Any], Any]] | None = None      # what was noted so far, and what to note of each launch
 _running = True
 
 
@@ -78,34 +78,39 @@ class Launch(NamedTuple):
         if array_module((arrays or named)[0]) is not np:
             _on_gpu(self)
             return
-        if _noted is not None:
-            _noted.append(self)
+        if _collected is not None:
+            found, note = _collected
+            found.append(note(self))
         if _running:
             _emulated(self, arrays)
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[list[Launch]]:
-    """Collect the launches on NumPy arrays instead of running them: what they would write stays unwritten."""
-    with _collecting(run=False) as launches:
+def noted(note: Callable[[Launch], Any] = lambda launch: launch) -> Iterator[list[Any]]:
+    """Collect the launches on NumPy arrays instead of running them: what they would write stays unwritten.
+
+    `note` gives what to keep of each. The launch itself keeps its arrays, and so all the memory of a training step.
+    """
+    with _collecting(False, note) as launches:
         yield launches
 
 
 @contextlib.contextmanager
 def kept() -> Iterator[list[Launch]]:
     """Run the launches on NumPy arrays and collect them: the emulator's stand-in for a CUDA graph."""
-    with _collecting(run=True) as launches:
+    with _collecting(True, lambda launch: launch) as launches:
         yield launches
 
 
 @contextlib.contextmanager
-def _collecting(run: bool) -> Iterator[list[Launch]]:
-    global _noted, _running
-    before, _noted, _running = (_noted, _running), [], run
+def _collecting(run: bool, note: Callable[[Launch], Any]) -> Iterator[list[Any]]:
+    global _collected, _running
+    found: list[Any] = []
+    before, _collected, _running = (_collected, _running), (found, note), run
     try:
-        yield _noted
+        yield found
     finally:
-        _noted, _running = before
+        _collected, _running = before
 
 
 # ------------------------------------------------------------------------------------- on the GPU

@@ -1,5 +1,6 @@
 """The emulator itself: it runs what is right, and notices each kind of mistake."""
 
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,16 @@ def test_noted_launches_do_not_run_and_kept_ones_can_be_repeated():
     x[:] = np.arange(N)
     launches[0]()
     assert (y == np.arange(N)[::-1]).all()
+
+
+def test_what_is_noted_of_a_launch_keeps_none_of_its_arrays():
+    """A whole network is noted to learn which kernels it needs: 15 GB, where all its arrays stayed in memory."""
+    y = np.zeros(N, np.float32)
+    alive = weakref.ref(y)
+    with runtime.noted(lambda launch: launch.kernel.name) as names:
+        Kernel(SOURCE, "fine")(1, N, np.ones(N, np.float32), y, shared=4 * N)
+        del y
+    assert names == ["fine"] and alive() is None
 
 
 def test_a_view_is_worked_on_in_place():
