@@ -333,6 +333,10 @@ def grad(
     wanted = {x.edge for x in inputs}
     found = propagate(start, wanted, create_graph, retain_graph)
     gxs = [found.get(x.edge) for x in inputs]
+    with _recording(create_graph):
+        for i, x in enumerate(inputs):
+            if gxs[i] is not None and any(x.edge is other.edge for other in inputs[:i]):
+                gxs[i] = Copy()(gxs[i])  # asked for twice: each result is in memory of its own
     unused = [i for i, gx in enumerate(gxs) if gx is None]
     if unused and not allow_unused:
         i = unused[0]

@@ -152,6 +152,18 @@ def test_grad_of_one_tensor_is_a_tensor_and_of_several_a_list():
     assert grad(x * x, leaf(1.0)) is None and grad(x * x, []) == []
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_grad_of_one_input_asked_for_twice_is_two_tensors_in_memory_of_their_own(create_graph):
+    x = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    for between in (x, x * 1.0):
+        a, b, c = grad((between * between * between).sum(), [between, x, between], create_graph=create_graph)
+        if create_graph:
+            np.testing.assert_array_equal(grad(c.sum(), between, retain_graph=True).data, [6.0, 12.0])
+        a.data[0] = c.data[0] = 9.0
+        np.testing.assert_array_equal(b.data, [3.0, 12.0])
+        assert not np.shares_memory(a.data, c.data)
+
+
 def test_grad_of_several_outputs_is_the_sum_of_their_gradients():
     x, w = leaf(3.0), leaf(1.0, 2.0)
     ys = [x * x, w * x, x]

@@ -257,11 +257,13 @@ class Min(Max):
 
 
 class LogSumExp(Op):
-    """y = ln Σ eˣ over some axes            gx = gy e^{x − y}
+    """y = ln Σ eˣ over some axes            gx = gy e / Σ e,   e = e^{x − max x}
 
     The largest x is taken off first and added at the end, so that nothing overflows. Where it is
     infinite there is nothing to take off: it is the sum itself. Where all x are −∞ and so y, their
-    gradients are 0: e^{−∞}, of whatever a finite y.
+    gradients are 0: e^{−∞}, of whatever a finite maximum.
+
+    e / Σ e is e^{x − y}, but y is rounded as a large x is: the gradients would not add up to gy.
     """
 
     axes: tuple[int, ...]
@@ -275,14 +277,16 @@ class LogSumExp(Op):
         total = fn.sum(fn.exp(z), axis=self.axes, keepdims=True)
         y = fn.where(finite, fn.add(fn.log(fn.maximum(total, 1.0)), top), top)  # ≥ 1 anyway, unless top is infinite
         y = xp.asarray(y if self.keepdims else xp.reshape(y, _drop(x.shape, self.axes)))
-        self.save(x, y)
+        self.save(x)
         return y
 
     def backward(self, gy: Tensor) -> Tensor:
-        x, y = self.saved
-        keep = _keep(x.shape, self.axes)
-        y = where(y.data == -math.inf, 0.0, y).reshape(keep)
-        return gy.reshape(keep) * exp(x - y)
+        (x,) = self.saved
+        fn = functions(x.data)
+        top = fn.max(x.data, axis=self.axes, keepdims=True)  # a constant: it changes no quotient
+        e = exp(x - Tensor(fn.where(fn.equal(top, -math.inf), 0.0, top)))
+        total = where(fn.isfinite(top), sum(e, self.axes, keepdims=True), 1.0)
+        return e * (gy.reshape(_keep(x.shape, self.axes)) / total)
 
 
 def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:

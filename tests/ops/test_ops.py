@@ -263,6 +263,20 @@ def test_the_deviation_of_numbers_that_are_alike_has_gradient_zero():
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("offset", [0.0, 1e3, -1e5])
+def test_large_numbers_lose_no_digits_of_logsumexps_gradient(offset):
+    """Multiples of 1/64 are exact in float32, and an equal offset changes no quotient: gradients and their own add up to gy and 0."""
+    x = (np.arange(-32, 32).reshape(2, 4, 8) / 64 * 4 + offset).astype(np.float32)
+
+    def derivatives(dtype):
+        a = Tensor(x.astype(dtype), requires_grad=True)
+        (g,) = grad(a.logsumexp((0, 2)).sum(), [a], create_graph=True)
+        return g.data, grad((g * np.arange(8, dtype=dtype)).sum(), a).data
+
+    for actual, expected in zip(derivatives(np.float32), derivatives(np.float64), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
 def test_logsumexp_of_infinite_numbers():
     inf = np.inf
     x = leaf([[-inf, -inf], [0.0, -inf], [inf, 0.0], [1000.0, 1000.0], [-1000.0, -1000.0]])
