@@ -79,7 +79,8 @@ assert np.allclose(-eps_hat / sigma[t], slope(lambda x: ln_parts(x, t)[:, 0]) + 
 # So an ordinary classifier can take the place of :math:`\hat\epsilon_u`: one network, and a gradient. That is *classifier
 # guidance*, which is older.
 
-assert np.allclose(eps_hat, lean(schedule, x, t, eps_c, of_class, w), atol=1e-5)
+x0_hat = lean(schedule, t, (x - sigma[t] * eps_c) / a[t], of_class, w)
+assert np.allclose(eps_hat, (x - a[t] * x0_hat) / sigma[t], atol=1e-5)
 
 # %%
 # What comes out

@@ -606,7 +606,7 @@ def _sample_among(group: Any, args: argparse.Namespace) -> int:
     _check_precision("sample", args)
     loaded = load_model(args.model, backend.resolve_device(args.device))
     labels = np.repeat(np.array(parse_classes(args.classes, loaded.classes), np.int64), args.per_class)
-    if args.guidance and args.negative == -1 and (labels == -1).all():
+    if args.guidance and args.negative is None and (labels == -1).all():
         raise BadInput(f"sample: --guidance {args.guidance:g} does nothing without a class; leave it out, or give --classes or --negative")
     options, T = _sampling("sample", args, loaded), loaded.schedule.T
     mine = labels[group.part(len(labels))]

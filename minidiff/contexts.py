@@ -39,40 +39,40 @@ class Context(Generic[T]):
     def __exit__(self, *error: Any) -> bool | None:
         return self._entered.contexts.pop().__exit__(*error)
 
-    def __call__(self, fn: F) -> F:
-        """fn run inside the context; a generator function only while it runs, not while it waits at a yield."""
-        if inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
+    def __call__(self, function: F) -> F:
+        """function run inside the context; a generator function only while it runs, not while it waits at a yield."""
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(
-                f"{fn.__qualname__} is an async function, which this cannot decorate: others run while it waits;"
+                f"{function.__qualname__} is an async function, which this cannot decorate: others run while it waits;"
                 f" use `with` inside it, around lines without await"
             )
-        return (_generator if inspect.isgeneratorfunction(fn) else _function)(self, fn)  # type: ignore[return-value]
+        return (_generator if inspect.isgeneratorfunction(function) else _function)(self, function)  # type: ignore[return-value]
 
 
-def reusable(fn: Callable[P, Iterator[T]]) -> Callable[P, Context[T]]:
+def reusable(function: Callable[P, Iterator[T]]) -> Callable[P, Context[T]]:
     """`contextlib.contextmanager`, for contexts that may be used again."""
-    once = contextlib.contextmanager(fn)
+    once = contextlib.contextmanager(function)
 
-    @functools.wraps(fn)
+    @functools.wraps(function)
     def context(*args: P.args, **kwargs: P.kwargs) -> Context[T]:
         return Context(lambda: once(*args, **kwargs))
 
     return context
 
 
-def _function(context: Context[Any], fn: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(fn)
+def _function(context: Context[Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
     def inside(*args: Any, **kwargs: Any) -> Any:
         with context:
-            return fn(*args, **kwargs)
+            return function(*args, **kwargs)
 
     return inside
 
 
-def _generator(context: Context[Any], fn: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(fn)
+def _generator(context: Context[Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
     def inside(*args: Any, **kwargs: Any) -> Any:
-        steps = fn(*args, **kwargs)
+        steps = function(*args, **kwargs)
         step = functools.partial(next, steps)
         while True:
             try:

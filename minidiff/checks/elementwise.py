@@ -4,7 +4,7 @@ import numpy as np
 from scipy import special
 
 from .. import ops
-from ..autograd import Alias
+from ..autograd import Alias, Copy
 from ..ops.elementwise import ToDevice
 from .case import apart, between, case, exact, normal, positive
 
@@ -88,3 +88,4 @@ case(
 )  # fmt: skip
 case("to_device", lambda x: ToDevice(device="cpu")(x), [normal(2, 3)], lambda x: x, lambda torch, x: x.to("cpu"))
 case("Alias", lambda x: Alias()(x), [normal(2, 3)], lambda x: x)
+case("Copy", lambda x: Copy()(x), [normal(2, 3)], lambda x: x)

@@ -345,10 +345,10 @@ def test_missing_data_is_missed_before_the_first_step(small: Config, out: Path, 
     """The held-out images are needed at the first look, perhaps hours from now."""
     from minidiff import data
 
-    trainer, load = Trainer(small, out, progress=False), data.load
+    load = data.load
     monkeypatch.setattr(data, "load", lambda name, split, **k: load(name, split, **k) if split == "train" else (_ for _ in ()).throw(BadInput("no test files")))
     with pytest.raises(BadInput, match="^no test files$"):
-        trainer.run()
+        Trainer(small, out, progress=False)
     assert _files(out) == {}
 
 
