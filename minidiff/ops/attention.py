@@ -14,7 +14,7 @@ from ..backend import Array, array_module, permute
 from ..errors import BadInput
 from ..tensor import Tensor
 from .activation import softmax
-from .elementwise import as_tensor, where
+from .elementwise import as_tensor, in_float32, where
 from .matmul import matmul
 from .random import check_probability, dropout_factors
 from .shape import broadcast_to, transpose
@@ -238,7 +238,7 @@ def scaled_dot_product_attention(
     factors = dropout_factors(shape, dropout_p, q.data) if dropout_p else None
     scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
     op = Attention(scale=scale, visible=visible, factors=factors)
-    return op(q, k, v) if bias is None else op(q, k, v, bias)
+    return in_float32(op, q, k, v) if bias is None else in_float32(op, q, k, v, bias)
 
 
 def _masks(name: str, mask: Any, shape: tuple[int, ...], q: Tensor) -> tuple[Array | None, Tensor | None]:
