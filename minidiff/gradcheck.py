@@ -96,8 +96,7 @@ def gradcheck(
     first input that is wrong, at the place where it is most so. Raises BadInput where nothing can be checked, and for a Tensor of
     floating-point numbers that requires no gradient.
     """
-    if order not in (1, 2):
-        raise BadInput(f"gradcheck: order must be 1 or 2, got {order}")
+    _check_order(order)
     problem = _Problem.of(fn, inputs, options, seed)
     name = name or problem.name
     for n in range(1, order + 1):
@@ -106,6 +105,13 @@ def gradcheck(
                 title = name if n == 1 else f"{name}, second order"
                 raise GradcheckError(title, c.input, c.index, c.analytic, c.numeric)
     return True
+
+
+def _check_order(order: Any) -> None:
+    if not isinstance(order, int | np.integer):
+        raise BadInput(f"gradcheck: order must be 1 or 2, not a {type(order).__name__}; several inputs are given as one list")
+    if order not in (1, 2):
+        raise BadInput(f"gradcheck: order must be 1 or 2, got {order}")
 
 
 def compare(
@@ -117,8 +123,7 @@ def compare(
     The arguments are gradcheck's. Where it says yes or no, this says by how much; `.error` is at most
     1e-5 where gradcheck passes. For order 2 the gradients of gy follow those of the inputs.
     """
-    if order not in (1, 2):
-        raise BadInput(f"gradcheck: order must be 1 or 2, got {order}")
+    _check_order(order)
     return _Problem.of(fn, inputs, options, seed).compare(order, h)
 
 

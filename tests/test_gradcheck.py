@@ -231,3 +231,10 @@ def test_a_kink_is_not_smooth():
 def test_what_cannot_be_checked_is_answered_in_one_line(call, message):
     with pytest.raises(BadInput, match=f"^{re.escape(message)}$"):
         call()
+
+
+def test_a_second_input_beside_the_list_is_named():
+    x = Tensor(np.ones(2), requires_grad=True)
+    for second in (x, x.data):
+        with pytest.raises(BadInput, match=r"^gradcheck: order must be 1 or 2, not a \w+; several inputs are given as one list$"):
+            gradcheck(lambda x, y: x * y, x, second)

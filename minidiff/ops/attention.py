@@ -238,7 +238,7 @@ def scaled_dot_product_attention(
     factors = dropout_factors(shape, dropout_p, q.data) if dropout_p else None
     scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
     op = Attention(scale=scale, visible=visible, factors=factors)
-    return in_float32(op, *((q, k, v) if bias is None else (q, k, v, bias)))
+    return in_float32(op, q, k, v) if bias is None else in_float32(op, q, k, v, bias)
 
 
 def _masks(name: str, mask: Any, shape: tuple[int, ...], q: Tensor) -> tuple[Array | None, Tensor | None]:
