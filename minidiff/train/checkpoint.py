@@ -17,7 +17,7 @@ import numpy as np
 
 from ..data.style import StyleScale
 from ..errors import BadInput
-from ..files import UNREADABLE, atomic_path
+from ..files import UNREADABLE, write_npz
 
 if TYPE_CHECKING:
     from ..diffusion import Schedule
@@ -46,8 +46,7 @@ def save(path: str | Path, arrays: Mapping[str, Mapping[str, Any]], meta: Mappin
                 raise BadInput(f"checkpoint: {group}/{name} is no numeric array (dtype object)")
             entries[f"{group}/{name}"] = array
     entries["meta"] = np.array(json.dumps({"format": FORMAT, "version": VERSION, **meta}))
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **entries)
+    write_npz(path, entries)
     return Path(path)
 
 

@@ -83,7 +83,7 @@ def test_foreign_files_are_refused_in_one_line(tmp_path):
         (dict(images=np.zeros((2, 1, 4, 4), np.float32)), "labels"),
         (dict(images=np.zeros((2, 1, 4, 4), np.float32), labels=np.zeros(3, int)), "labels int64 (3,)"),
         (dict(images=np.full((2, 1, 4, 4), 7.0), labels=np.zeros(2, int)), "images run 7 … 7"),
-        (dict(images=np.full((2, 1, 4, 4), np.nan), labels=np.zeros(2, int)), "images run nan"),
+        (dict(images=np.full((2, 1, 4, 4), np.nan), labels=np.zeros(2, int)), "2 of 2 images are not finite"),
         (dict(images=np.zeros((2, 4, 4), np.float32), labels=np.zeros(2, int)), "images float32 (2, 4, 4)"),
         (dict(images=np.array([{}]), labels=np.zeros(1, int)), "cut, damaged or pickled"),
         (dict(images=np.zeros((2, 1, 0, 0), np.float32), labels=np.zeros(2, int)), "images float32 (2, 1, 0, 0)"),
