@@ -387,7 +387,7 @@ def _add_bench(commands: Any) -> None:
     p.add_argument("--batch", type=int, nargs="+", metavar="N", help="images a step (default: 16 64 128; 128 512 on the GPU)")
     p.add_argument("--preset", nargs="+", metavar="NAME", help="on the GPU: networks of these recipes (default: report, attention)")
     p.add_argument("--precision", nargs="+", choices=backend.PRECISIONS, help="on the GPU (default: all three)")
-    p.add_argument("--steps", type=int, default=50, metavar="N", help="on the GPU: steps of a round (default: %(default)s)")
+    p.add_argument("--steps", type=int, metavar="N", help="on the GPU: steps of a round (default: 50)")
     p.add_argument("--kernels", nargs="+", choices=("numba", "numpy"), help="minidiff's CPU kernels (default: all installed)")
     p.add_argument("--no-ops", action="store_true", help="leave out the table of single operations")
     p.add_argument("--loop", action="store_true", help="the training loop: data and logging beside a step, ways to make it in less memory")
