@@ -119,8 +119,8 @@ def check_finite(images: np.ndarray) -> None:
     """Raises Failed where samples that were just drawn hold NaN or infinity.            # (N,C,H,W)"""
     finite = np.isfinite(images).reshape(len(images), -1).all(1)
     if not finite.all():
-        raise Failed(f"{(~finite).sum():,} of {len(images):,} samples are not finite (NaN or infinity); the sampler has left the range of "
-                     "numbers: less guidance or another sampler would do")  # fmt: skip
+        raise Failed(f"{(~finite).sum():,} of {len(images):,} samples are not finite (NaN or infinity); the sampler diverged; "
+                     "try less guidance or another sampler")  # fmt: skip
 
 
 @contextmanager

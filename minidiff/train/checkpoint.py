@@ -258,6 +258,6 @@ def export(source: str | Path, target: str | Path, half: bool = True) -> Path:
             weights = {k: v.astype(np.float16) if v.dtype.kind == "f" else v for k, v in weights.items()}
         overflow = [k for k, v in weights.items() if v.dtype.kind == "f" and not np.isfinite(v).all()]
         if overflow:
-            raise BadInput(f"{path}: {overflow[0]} does not fit half precision, whose numbers end at 65,504; export in float32")
+            raise BadInput(f"{path}: {overflow[0]} does not fit float16, whose largest number is 65,504; export in float32")
     kept = ("model", "schedule", "config", "classes", "style", "step", "epoch", "start", "held_out_loss")
     return save(target, {"model": weights}, {"kind": "weights", **{k: meta[k] for k in kept if k in meta}})
