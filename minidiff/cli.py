@@ -256,7 +256,7 @@ def _add_sampler(p: argparse.ArgumentParser, sampler: str = "ddpm", steps: str =
     p.add_argument("--guidance-interval", type=float, nargs=2, default=(0.0, 1.0), metavar=("LOW", "HIGH"),
                    help="the steps on which it acts, as parts of T (default: all)")
     p.add_argument("--guidance-rescale", type=float, default=0.0, metavar="PHI", help="bring contrast back, 0 to 1 (default: none)")
-    p.add_argument("--negative", metavar="CLASS", help="lean away from this class (default: from none in particular)")
+    p.add_argument("--negative", metavar="CLASS", help="guide away from this class (default: from the unconditional prediction)")
     p.add_argument("--judge", type=float, metavar="S", help="lean on the judge's opinion of the picture too, so strongly (default: none)")
     p.add_argument("--judge-alone", action="store_true", help="and tell the network no class")
     p.add_argument("--style", nargs="+", metavar="NAME=VALUE", help="such as slant=20 weight=3, of a model trained with them (default: as varied as its training set)")
@@ -320,7 +320,7 @@ def _check_only_models(args: argparse.Namespace) -> None:
     _add_evaluated_sampler(p)
     p.set_defaults(n=1000, precision="fp32", **({} if args.pupil else {"seed": 0}), **({} if args.clip else {"device": "cpu"}))
     if given := [f"--{name.replace('_', '-')}" for name, default in vars(p.parse_args([])).items() if getattr(args, name) != default]:
-        raise BadInput(f"evaluate: {Path(args.model).name} holds samples, which {', '.join(given)} cannot change: only for models")
+        raise BadInput(f"evaluate: {Path(args.model).name} holds samples, which {', '.join(given)} cannot change; they apply to models only")
 
 
 def parse_style(command: str, asked: Sequence[str], scale: Any) -> Any:
@@ -387,7 +387,7 @@ def _add_bench(commands: Any) -> None:
     p.add_argument("--batch", type=int, nargs="+", metavar="N", help="images a step (default: 16 64 128; 128 512 on the GPU)")
     p.add_argument("--preset", nargs="+", metavar="NAME", help="on the GPU: networks of these recipes (default: report, attention)")
     p.add_argument("--precision", nargs="+", choices=backend.PRECISIONS, help="on the GPU (default: all three)")
-    p.add_argument("--steps", type=int, default=50, metavar="N", help="on the GPU: steps of a round (default: %(default)s)")
+    p.add_argument("--steps", type=int, metavar="N", help="on the GPU: steps of a round (default: 50)")
     p.add_argument("--kernels", nargs="+", choices=("numba", "numpy"), help="minidiff's CPU kernels (default: all installed)")
     p.add_argument("--no-ops", action="store_true", help="leave out the table of single operations")
     p.add_argument("--loop", action="store_true", help="the training loop: data and logging beside a step, ways to make it in less memory")
@@ -606,9 +606,9 @@ def _sample_among(group: Any, args: argparse.Namespace) -> int:
     _check_precision("sample", args)
     loaded = load_model(args.model, backend.resolve_device(args.device))
     labels = np.repeat(np.array(parse_classes(args.classes, loaded.classes), np.int64), args.per_class)
-    if args.guidance and args.negative is None and (labels == -1).all():
-        raise BadInput(f"sample: --guidance {args.guidance:g} does nothing without a class; leave it out, or give --classes or --negative")
     options, T = _sampling("sample", args, loaded), loaded.schedule.T
+    if args.guidance and options["guidance"].negative == -1 and (labels == -1).all():
+        raise BadInput(f"sample: --guidance {args.guidance:g} does nothing without a class; leave it out, or give --classes or --negative")
     mine = labels[group.part(len(labels))]
     film = Film(len(mine), diffusion.time_steps(T, args.steps)) if out.suffix.lower() in (".gif", ".webp") else None
     with backend.precision(args.precision):

@@ -6,11 +6,14 @@ import contextlib
 import json
 import os
 import struct
+import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .errors import BadInput
 
@@ -30,10 +33,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on leaving, flush it to the disk and rename it into place.
 
     Its folder is made if it is missing. A reader sees the old file or the new one, never a part. When the block raises, the old file stays and the
-    temporary one is removed. The temporary name keeps the ending, which image writers go by.
+    temporary one is removed. The temporary name keeps the ending, which image writers go by, and is another in each process and thread.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{threading.get_ident()}.part{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
@@ -55,6 +58,19 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray], compress: bool = False) -> None:
+    """Write an archive of arrays as `np.savez` or `np.savez_compressed` does, byte for byte, but atomically.
+
+    Raises OSError where the disk is full. NumPy leaves its archive open then, and when Python before 3.11 collects it, it tries to
+    write once more and prints the error a second time.
+    """
+    compression = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", compression) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
 
 
 def write_json(path: str | Path, values: dict[str, Any]) -> None:

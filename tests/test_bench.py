@@ -110,7 +110,10 @@ def test_peers_compute_the_same_gradient(peer):
         (["--batch", "16", "0"], "bench: batch must be a whole number of at least 1, got 0"),
         (["--rounds", "-1"], "bench: rounds must be a whole number of at least 1, got -1"),
         (["--json", "/"], "bench: cannot write /: it is a folder; give a file"),
-        (["--json", "/nowhere/b.json"], "bench: cannot write /nowhere/b.json: its folder is missing or not writable"),
+        (["--json", "/proc/nowhere/b.json"], "/proc/nowhere: cannot be written"),
+        (["--loop", "--steps", "3"], "bench: --steps is for the GPU's table"),
+        (["--steps", "0"], "bench: steps must be a whole number of at least 1, got 0"),
+        (["--steps", "3"], "bench: --steps is for the GPU's table; give --device cuda without --loop, or leave --steps out"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message, capsys):

@@ -678,16 +678,16 @@ def test_classes_and_counts_are_printed_before_the_first_step_and_recorded(shape
 
 
 @pytest.mark.parametrize("change, said", [
-    (lambda folder: (folder / "bar").rename(folder / "square"), "no longer bar and now also square"),
-    (lambda folder: shutil.copytree(folder / "bar", folder / "cross"), "now also cross"),
-    (lambda folder: shutil.rmtree(folder / "bar"), "no longer bar"),
+    (lambda folder: (folder / "bar").rename(folder / "square"), "lacks bar and adds square"),
+    (lambda folder: shutil.copytree(folder / "bar", folder / "cross"), "adds cross"),
+    (lambda folder: shutil.rmtree(folder / "bar"), "lacks bar"),
 ], ids=["renamed", "added", "removed"])
 def test_a_run_is_not_resumed_with_other_classes(shapes: Path, capsys: pytest.CaptureFixture[str], change: Any, said: str) -> None:
     assert say(capsys, "train", *QUICK, "--data", shapes, "--steps", "1", "--out", "run")[0] == 0
     change(shapes)
     status, _, err = say(capsys, "train", "--out", "run", "--resume", "--steps", "2")
-    assert (status, err) == (2, f"minidiff: run/checkpoints/step_00000001.npz: this run's classes are bar, dot; {shapes} has {said}; bring the folder "
-                                "back as it was to resume the run, or give another --out\n")
+    assert (status, err) == (2, f"minidiff: run/checkpoints/step_00000001.npz: this run's classes are bar, dot; {shapes} {said}; "
+                                "restore the folder to resume the run, or give another --out\n")
 
 
 def test_one_image_of_each_class_trains_without_held_out_images(shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -850,4 +850,4 @@ def test_samples_that_are_there_take_no_options_of_a_sampler(here: Path, run: Pa
     for options, name in ((("--steps", 5), "steps"), (("--guidance", 0), "guidance"), (("--no-clip",), "no-clip"), (("--style", "slant=1"), "style"),
                           (("--n", 5), "n"), (("--seed", 1, "--precision", "tf32"), "precision, --seed"), (("--device", "cuda"), "device")):
         status, _, err = say(capsys, "evaluate", "x.npz", *options)
-        assert (status, err) == (2, f"minidiff: evaluate: x.npz holds samples, which --{name} cannot change: only for models\n")
+        assert (status, err) == (2, f"minidiff: evaluate: x.npz holds samples, which --{name} cannot change; they apply to models only\n")

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from .. import backend
 from ..errors import BadInput
+from ..train.folder import check_writable
 from . import measure, peers, work
 
 OPS_BATCH = 64
@@ -26,9 +27,9 @@ def main_bench(args: argparse.Namespace) -> int:
     """`minidiff bench [--against torch] [--batch N …] [--kernels K …] [--no-ops] [--peers] [--json FILE]`"""
     if args.json and Path(args.json).is_dir():
         raise BadInput(f"bench: cannot write {args.json}: it is a folder; give a file")
-    if args.json and not os.access(Path(args.json).resolve().parent, os.W_OK):
-        raise BadInput(f"bench: cannot write {args.json}: its folder is missing or not writable")
-    for name in ("rounds", "threads"):
+    if args.json:
+        check_writable(Path(args.json).parent, "--json")
+    for name in ("rounds", "threads", "steps"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise BadInput(f"bench: {name} must be a whole number of at least 1, got {value}")
@@ -37,6 +38,8 @@ def main_bench(args: argparse.Namespace) -> int:
             raise BadInput(f"bench: batch must be a whole number of at least 1, got {batch}")
     if args.against and importlib.util.find_spec("torch") is None:
         raise BadInput("bench: --against torch needs PyTorch, which is not installed; pip install torch, or leave it out")
+    if args.steps is not None and (args.loop or args.device != "cuda"):
+        raise BadInput("bench: --steps is for the GPU's table; give --device cuda without --loop, or leave --steps out")
     if args.loop:
         from .loop import main_loop
 

@@ -21,6 +21,7 @@ from ..train.graph import GraphStep
 from .kernels import short_name
 
 DATA = 4096                                   # pictures in the GPU's memory, of random bytes
+STEPS = 50                                    # of a round
 SCHEDULE = {"name": "linear", "T": 100}
 LR, CLIP, DECAY, DROP = 1e-3, 1.0, 0.999, 0.1
 
@@ -384,7 +385,7 @@ def main_gpu(args: Any) -> int:
     if args.kernels or args.peers:
         raise BadInput("bench: --kernels and --peers are for the CPU; leave them out with --device cuda")
     record = run(Device(), args.preset or ["report", "attention"], args.batch or [128, 512], args.precision or list(backend.PRECISIONS),
-                 args.against, args.rounds, args.steps)  # fmt: skip
+                 args.against, args.rounds, STEPS if args.steps is None else args.steps)  # fmt: skip
     print(render(record))
     if args.json:
         with atomic_path(Path(args.json)) as temporary:

@@ -214,9 +214,9 @@ def _by_class(folder: Path, notes: list[str], of_split: bool = False) -> dict[st
         raise BadInput(f"{folder}: has no sub-folder; expected one with images for each class (or the files data_batch_*.bin and "
                        "test_batch.bin of CIFAR-10)")
     if loose := len(_own_images(folder)):
-        notes.append(f"images directly in {folder} are of no class and not used: {loose:,}")
+        notes.append(f"images directly in {folder} belong to no class and are not used: {loose:,}")
     if other:
-        notes.append(f"files that are no images by their names are not read: "
+        notes.append(f"files without an image's ending are not read: "
                      f"{_some({f'{ending} ({count:,})': count for ending, count in other.most_common()})}")
     return classes
 
@@ -239,7 +239,7 @@ def _folders(folder: Path) -> list[Path]:
     """The sub-folders that may be classes, linked ones among them."""
     for entry in (entries := _entries(folder)):
         if entry.is_symlink() and not os.path.exists(entry.path):
-            raise BadInput(f"{entry.path}: is a link to what is not there; mend the link or remove it")
+            raise BadInput(f"{entry.path}: is a broken symbolic link; fix or remove it")
     return [Path(entry.path) for entry in entries if entry.is_dir()]
 
 
@@ -396,5 +396,5 @@ class _decoding:
         if isinstance(error, BadInput):
             raise BadInput(f"{self.path}: {error}") from None
         if isinstance(error, Exception):          # Pillow's decoders raise many kinds, for damage and for pictures that are too large
-            said = " ".join(str(error).replace(repr(str(self.path)), "the file").split()) or type(error).__name__
+            said = " ".join(str(error).replace(f" {str(self.path)!r}", "").split()) or type(error).__name__
             raise BadInput(f"{self.path}: cannot be decoded ({said}); mend the file or remove it") from None

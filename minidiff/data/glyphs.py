@@ -24,7 +24,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +31,7 @@ import numpy as np
 
 from minidiff.data.dataset import Dataset
 from minidiff.errors import BadInput
-from minidiff.files import cache_folder
+from minidiff.files import cache_folder, write_npz
 
 SIZES = {"train": 12_000, "test": 2_000}
 SIZE = 28          # pixels; the digit is about 20 high, as in MNIST
@@ -293,12 +292,5 @@ def _read_cache(path: Path, n: int) -> Dataset | None:
 
 
 def _write_cache(path: Path, dataset: Dataset) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(part, "wb") as out:
-                np.savez_compressed(out, images=dataset.images, **dataset.style)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_npz(path, {"images": dataset.images, **dataset.style}, compress=True)

@@ -81,12 +81,11 @@ def save_judge(model: Classifier, path: str | Path, accuracy: float, temperature
     """Write the classifier with its test accuracy and temperature; float16 weights halve the file."""
     import json
 
-    from ..files import atomic_path
+    from ..files import write_npz
 
     meta = json.dumps({"format": FORMAT, "version": 1, "config": model.config, "accuracy": accuracy, "temperature": temperature})
     weights = {f"model/{name}": array.astype(np.float16) for name, array in model.state_dict().items()}
-    with atomic_path(Path(path)) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, meta=np.array(meta), **weights)
+    write_npz(path, {"meta": np.array(meta), **weights}, compress=True)
 
 
 def load_judge(path: str | Path | None = None) -> Judge:

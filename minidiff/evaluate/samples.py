@@ -73,6 +73,8 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         raise BadInput(f"{path}: {found}; {form}")
     if broken := int((~np.isfinite(images)).reshape(len(images), -1).any(1).sum()):
         raise BadInput(f"{path}: {broken:,} of {len(images):,} images are not finite (NaN or infinity); {form}")
+    if labels.min() < -1 or labels.max() > np.iinfo(np.int64).max:
+        raise BadInput(f"{path}: labels run {labels.min()} … {labels.max()}; a label is a class's index, or -1 for no class; {form}")
     if np.abs(images).max() > 1.0 + 1e-5:
         raise BadInput(f"{path}: images run {images.min():g} … {images.max():g}; {form}")
     return images, labels.astype(np.int64, copy=False)
@@ -117,8 +119,8 @@ def check_finite(images: np.ndarray) -> None:
     """Raises Failed where samples that were just drawn hold NaN or infinity.            # (N,C,H,W)"""
     finite = np.isfinite(images).reshape(len(images), -1).all(1)
     if not finite.all():
-        raise Failed(f"{(~finite).sum():,} of {len(images):,} samples are not finite (NaN or infinity); the sampler has left the range of "
-                     "numbers: less guidance or another sampler would do")  # fmt: skip
+        raise Failed(f"{(~finite).sum():,} of {len(images):,} samples are not finite (NaN or infinity); the sampler diverged; "
+                     "try less guidance or another sampler")  # fmt: skip
 
 
 @contextmanager

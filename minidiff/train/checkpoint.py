@@ -17,7 +17,7 @@ import numpy as np
 
 from ..data.style import StyleScale
 from ..errors import BadInput
-from ..files import UNREADABLE, atomic_path
+from ..files import UNREADABLE, write_npz
 
 if TYPE_CHECKING:
     from ..diffusion import Schedule
@@ -46,8 +46,7 @@ def save(path: str | Path, arrays: Mapping[str, Mapping[str, Any]], meta: Mappin
                 raise BadInput(f"checkpoint: {group}/{name} is no numeric array (dtype object)")
             entries[f"{group}/{name}"] = array
     entries["meta"] = np.array(json.dumps({"format": FORMAT, "version": VERSION, **meta}))
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **entries)
+    write_npz(path, entries)
     return Path(path)
 
 
@@ -259,6 +258,6 @@ def export(source: str | Path, target: str | Path, half: bool = True) -> Path:
             weights = {k: v.astype(np.float16) if v.dtype.kind == "f" else v for k, v in weights.items()}
         overflow = [k for k, v in weights.items() if v.dtype.kind == "f" and not np.isfinite(v).all()]
         if overflow:
-            raise BadInput(f"{path}: {overflow[0]} does not fit half precision, whose numbers end at 65,504; export in float32")
+            raise BadInput(f"{path}: {overflow[0]} does not fit float16, whose largest number is 65,504; export in float32")
     kept = ("model", "schedule", "config", "classes", "style", "step", "epoch", "start", "held_out_loss")
     return save(target, {"model": weights}, {"kind": "weights", **{k: meta[k] for k in kept if k in meta}})

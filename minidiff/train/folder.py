@@ -26,7 +26,7 @@ def holds_run(folder: str | Path) -> bool:
         (folder / name).exists() for name in ("record.json", "metrics.jsonl", "model.npz"))
 
 
-def check_writable(folder: str | Path) -> None:
+def check_writable(folder: str | Path, option: str = "--out") -> None:
     """Refuse a folder that cannot be written to, or made, before the work rather than after it.
 
     Tries a file in it, or in the nearest folder above that exists; makes nothing that stays.
@@ -40,7 +40,7 @@ def check_writable(folder: str | Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise BadInput(f"{folder}: cannot be written ({error.strerror or error}); give another --out") from None
+        raise BadInput(f"{folder}: cannot be written ({error.strerror or error}); give another {option}") from None
 
 
 @dataclass

@@ -149,7 +149,7 @@ class Trainer:
         """What the run trains on: the images of each class, how many are held out for the loss, and what is to be noted of them."""
         train, notes = self.loader.dataset, []
         if self.origin is not None and "classes" in self.origin:
-            notes.append(f"the classes of {self.config.start} were {', '.join(self.origin['classes'])}: what was learned of class k is kept under its new name")
+            notes.append(f"the classes of {self.config.start} were {', '.join(self.origin['classes'])}: what the model learned for class k is kept under the class's new name")
         notes += dict.fromkeys((*train.notes, *self._notes_of_held_out))
         return {"classes": train.counts, "held_out": len(self._held_out[1]), "notes": notes}
 
@@ -495,9 +495,9 @@ class Trainer:
         if old is None or tuple(old) == self.classes:
             return
         gone, new = ([name for name in these if name not in others] for these, others in ((old, self.classes), (self.classes, old)))
-        said = " and ".join(f"{what} {', '.join(names)}" for what, names in (("no longer", gone), ("now also", new)) if names)
-        raise BadInput(f"{path}: this run's classes are {', '.join(old)}; {self.config.data} has {said or 'them in another order'}; "
-                       "bring the folder back as it was to resume the run, or give another --out")
+        said = " and ".join(f"{what} {', '.join(names)}" for what, names in (("lacks", gone), ("adds", new)) if names)
+        raise BadInput(f"{path}: this run's classes are {', '.join(old)}; {self.config.data} {said or 'has them in another order'}; "
+                       "restore the folder to resume the run, or give another --out")
 
     # -------------------------------------------------------------------------------------------- endings
 

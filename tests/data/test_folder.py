@@ -133,8 +133,8 @@ def test_what_is_not_used_is_said(birds):
     paint(birds / "stray.png", noise(0, 8, 8, 3))
     for name in ("a.heic", "b.heic", "notes.txt"):
         (birds / "owl" / name).write_bytes(b"")
-    assert data.load(str(birds)).notes[:2] == (f"images directly in {birds} are of no class and not used: 1",
-                                               "files that are no images by their names are not read: .heic (2), .txt (1)")
+    assert data.load(str(birds)).notes[:2] == (f"images directly in {birds} belong to no class and are not used: 1",
+                                               "files without an image's ending are not read: .heic (2), .txt (1)")
 
 
 def test_what_is_no_image_and_what_is_hidden_is_passed_over(birds):
@@ -304,7 +304,7 @@ def overwrite(path):
     path.write_bytes(b"<html>")
 
 
-@pytest.mark.parametrize("damage, reason", [(cut, ".+"), (overwrite, "cannot identify image file the file"), (lambda path: os.truncate(path, 0), ".+")])
+@pytest.mark.parametrize("damage, reason", [(cut, ".+"), (overwrite, "cannot identify image file"), (lambda path: os.truncate(path, 0), ".+")])
 def test_a_file_that_cannot_be_decoded_is_named(birds, damage, reason):
     damage(path := birds / "owl" / "4.png")
     with pytest.raises(BadInput, match=rf"^{re.escape(str(path))}: cannot be decoded \({reason}\); mend the file or remove it$"):
@@ -396,7 +396,7 @@ def broken(folder):
                     "{0}/train; if images is one class, put its images directly into it"),
     (nested, "{0}/duck: holds no image itself, but folders of images: mallard, teal; if these are the classes, put them directly into {0}; "
              "if duck is one class, put its images directly into it"),
-    (broken, "{0}/wren: is a link to what is not there; mend the link or remove it"),
+    (broken, "{0}/wren: is a broken symbolic link; fix or remove it"),
 ])
 def test_a_folder_of_another_form_is_described(birds, change, message):
     change(birds)

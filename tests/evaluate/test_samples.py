@@ -88,6 +88,13 @@ def test_the_classifier_warns_of_arrays_of_another_range(images, said):
         judge_samples(images, LABELS)
 
 
+@pytest.mark.parametrize("labels", [LABELS - 5, LABELS.astype(np.uint64) + 2**63], ids=["below -1", "beyond int64"])
+def test_labels_that_no_class_can_have_are_refused(tmp_path, labels):
+    np.savez(tmp_path / "s.npz", images=X, labels=labels)
+    with pytest.raises(BadInput, match=f"labels run {labels.min()} … {labels.max()}; a label is a class's index, or -1 for no class"):
+        read_samples(tmp_path / "s.npz")
+
+
 def test_samples_with_the_channels_last_are_refused(tmp_path):
     np.savez(tmp_path / "s.npz", images=X.transpose(0, 2, 3, 1), labels=LABELS)
     with pytest.raises(BadInput, match=r"s.npz: images are \(8, 32, 32, 1\), with the channels last; expected \(N,C,H,W\)"):

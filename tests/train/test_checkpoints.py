@@ -1,13 +1,15 @@
 """Checkpoints come back bit for bit, appear whole or not at all, and say clearly what is wrong with a file."""
 import json
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from minidiff.errors import BadInput
-from minidiff.files import atomic_path
+from minidiff.files import atomic_path, write_npz
 from minidiff.train import checkpoint
 from minidiff.train.checkpoint import load, save
 
@@ -65,6 +67,36 @@ def test_the_file_is_flushed_before_it_is_renamed(tmp_path: Path, monkeypatch: p
     with atomic_path(tmp_path / "a.txt") as temporary:
         temporary.write_text("all of it")
     assert done == ["fsync", "rename", "fsync"]          # the file, its new name, the folder
+
+
+@pytest.mark.parametrize(("compress", "savez"), [(False, np.savez), (True, np.savez_compressed)])
+def test_archives_are_those_of_numpy_to_the_byte(tmp_path: Path, compress: bool, savez: Any) -> None:
+    arrays = {"model/a": np.ones((3, 4), np.float32).T, "text": np.array("é"), "number": np.float64(3), "none": np.zeros((0, 3)), "big": np.arange(5, dtype=">i4")}
+    write_npz(tmp_path / "ours.npz", arrays, compress)
+    savez(tmp_path / "theirs.npz", **arrays)
+    assert (tmp_path / "ours.npz").read_bytes() == (tmp_path / "theirs.npz").read_bytes()
+
+
+def test_threads_of_one_process_write_one_file_without_meeting(tmp_path: Path) -> None:
+    path, together, failed = tmp_path / "a.txt", threading.Barrier(2), []
+
+    def write(text: str) -> None:
+        try:
+            with atomic_path(path) as temporary:
+                temporary.write_text(text)
+                together.wait(10)
+                assert temporary.read_text() == text
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(text,)) for text in ("one", "other")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert path.read_text() in ("one", "other")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 # ------------------------------------------------------------------------------------------------ bad files

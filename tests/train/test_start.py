@@ -41,7 +41,7 @@ def test_classes_of_other_names_are_noted_and_recorded(small: Config, source: Pa
     renamed = checkpoint.save(tmp_path / "renamed.npz", arrays, {**meta, "classes": names})
     trainer = Trainer(small.replace(start=str(renamed)), out, progress=False)
     assert trainer.origin["classes"] == names
-    assert trainer.data_facts()["notes"] == [f"the classes of {renamed} were {', '.join(names)}: what was learned of class k is kept under its new name"]
+    assert trainer.data_facts()["notes"] == [f"the classes of {renamed} were {', '.join(names)}: what the model learned for class k is kept under the class's new name"]
     assert Trainer(small.replace(start=str(source)), out, progress=False).data_facts()["notes"] == []
 
 
