@@ -110,6 +110,8 @@ class Trainer:
         self.classes = tuple(train.classes)
         values = data.style_values(train, c.style)
         self.style = data.StyleScale.of(values, c.style, train.labels) if c.style else None
+        if c.batch > len(train):
+            raise BadInput(f"train: a batch of {c.batch} is more than the {len(train):,} training images of {c.data}; give --batch {len(train)} or less")
         self.loader = data.DataLoader(train, c.batch, seed=c.seed, size=c.image_size, augment=c.augment,
                                       style=None if self.style is None else self.style.told(values),
                                       rank=self.group.rank, ranks=self.group.size)

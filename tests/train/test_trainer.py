@@ -436,3 +436,9 @@ def test_what_is_to_be_noted_of_both_splits_is_told(small: Config, out: Path, mo
     monkeypatch.setattr(data, "load", noted)
     facts = Trainer(small, out).data_facts()
     assert facts["notes"] == ["of train", "of both", "of test"] and facts["held_out"] == 8 and sum(facts["classes"].values()) == 40
+
+
+def test_a_batch_of_more_images_than_there_are_names_the_option(small: Config, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="^train: a batch of 8 is more than the 5 training images of glyphs; give --batch 5 or less$"):
+        Trainer(small.replace(limit=5, batch=8), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
