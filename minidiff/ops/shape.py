@@ -272,14 +272,17 @@ class Put(Op):
     """y = zeros, with x added at index            gx = gy[index]
 
     An element that the index names twice receives both. They are added one after the other in the
-    order of the index, so the sum is the same at every run.
+    order of the index, so the sum is the same at every run; those of float16 in float32, for its own
+    sums stop growing at 2,048.
     """
 
     index: Any
     shape: tuple[int, ...]
 
     def forward(self, x: Array) -> Array:
-        xp = array_module(x)
+        xp, dtype = array_module(x), backend.dtype_of(x)
+        if dtype == np.float16:
+            return backend.astype(self.forward(backend.astype(x, np.float32)), dtype)
         y = backend.full(self.shape, 0, like=x)
         if backend.indexes_like_numpy(x) and not _may_repeat(self.index):
             y[self.index] = x
