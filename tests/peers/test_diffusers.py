@@ -7,6 +7,7 @@ compared to 1e-12 they are replaced by minidiff's float64 ones, so that the step
 import numpy as np
 import pytest
 
+from minidiff import nn
 from minidiff.diffusion import make_schedule, predict_eps, predict_x0, q_sample, time_steps, training_target
 from minidiff.diffusion.guidance import guided_output, rescaled
 from minidiff.diffusion.solvers import SOLVERS, Answer
@@ -181,14 +182,9 @@ def test_guidance_agrees(diffusers, torch, x, w, phi):
     np.testing.assert_allclose(rescaled(cond, uncond, phi), cond * (phi * uncond.std((1, 2, 3), keepdims=True) / cond.std((1, 2, 3), keepdims=True) + 1 - phi), rtol=1e-5)
 
 
-class Weights:
-    """As much of a module as an average asks for."""
-
+class Weights(nn.Module):
     def __init__(self, *arrays):
-        self.arrays = {f"p{i}": Tensor(a, requires_grad=True) for i, a in enumerate(arrays)}
-
-    def named_parameters(self, remove_duplicate=True):
-        return self.arrays.items()
+        self.p, self.q = (nn.Parameter(a) for a in arrays)
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.999])
