@@ -6,8 +6,8 @@ Each asks the network for x̂0 and ε̂ (two names for one answer: x_t = a x̂0 
     ddpm       1      yes              Ho et al. 2020, algorithm 2; any s < t
     ddim       1      η        1       Song et al. 2021, eq. 12; η = 0 leaves nothing to chance, η = 1 is ddpm
     euler      1      no       1       on the straight road, for flows; on any road the same step as ddim with η = 0
-    midpoint   2      no       2       the slope half way, on the straight road; asks once in a step from 1 to 0
-    heun       2      churn    2       Karras et al. 2022, algorithms 1 and 2; asks once in the last step
+    midpoint   2      no       2       the slope half way, along the straight path; one evaluation in the step from 1 to 0
+    heun       2      churn    2       Karras et al. 2022, algorithms 1 and 2; one evaluation in the last step
     dpm++      1      no       2       DPM-Solver++ (2M), Lu et al. 2022: remembers the answer before
 
 The order says how the error falls with the number of steps: K times as many, K^order times less error.

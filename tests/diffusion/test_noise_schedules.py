@@ -77,7 +77,7 @@ def test_sigmoid_has_its_closed_form_and_tau_moves_it():
 @pytest.mark.parametrize("zero", [False, True])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_single_step_is_the_noisiest_one(name, zero):
-    """One step begins where many begin: at the end of the road, and not at its smallest noise."""
+    """One step begins where many begin: at the schedule's largest noise, and not at its smallest."""
     options = {"zero_terminal_snr": True} if zero and name in SCHEDULES[:4] else {}
     one, two, many = (make_schedule(name, T, **options) for T in (1, 2, 50))
     if name == "linear" and not zero:                                # its β do not depend on T
